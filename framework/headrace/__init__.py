@@ -1,0 +1,47 @@
+"""headrace leads events to handlers: typed, exactly once in effect, on SQS, EventBridge and
+DynamoDB, the same on Lambda and on Fargate."""
+
+from __future__ import annotations
+
+from headrace.context import Context, current
+from headrace.entity import Entity
+from headrace.envelope import Envelope, Metadata
+from headrace.errors import HeadraceError, PoisonMessage, RetryLater
+from headrace.events import Command, Event, upcaster
+from headrace.filters import exists, none_of, one_of
+from headrace.middleware import Call, Invocation, Middleware
+from headrace.outcome import Ack, DeadLetter, Outcome, Retry
+from headrace.policy import Backoff, Policy
+from headrace.ports import Delivery
+from headrace.service import QueueSettings, Service
+from headrace.transaction import Transaction
+
+__all__ = [
+    "Ack",
+    "Backoff",
+    "Call",
+    "Command",
+    "Context",
+    "DeadLetter",
+    "Delivery",
+    "Entity",
+    "Envelope",
+    "Event",
+    "HeadraceError",
+    "Invocation",
+    "Metadata",
+    "Middleware",
+    "Outcome",
+    "PoisonMessage",
+    "Policy",
+    "QueueSettings",
+    "Retry",
+    "RetryLater",
+    "Service",
+    "Transaction",
+    "current",
+    "exists",
+    "none_of",
+    "one_of",
+    "upcaster",
+]

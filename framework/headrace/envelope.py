@@ -1,0 +1,136 @@
+"""The envelope: what travels around every event and command, and how its parts are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar
+from uuid import UUID, uuid5
+
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from headrace.events import Message, contract_of
+from headrace.trace import xray_from_traceparent
+
+MessageT_co = TypeVar("MessageT_co", bound=Message, covariant=True)
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+DERIVED_IDS = UUID("8d3f4a52-6a0e-5c39-9b57-1f3c8a7d2e60")
+"""The uuid5 namespace of the ids that headrace derives. Changing it makes every resend a
+new event, so it never changes."""
+
+
+class Metadata(BaseModel):
+    """What headrace says about an event.
+
+    `id` is the event's own for as long as it lives, however often it is sent. `correlation_id`
+    is shared by all that one cause set off; `causation_id` is the id of the event whose
+    handling caused this one. `traceparent` is the W3C trace context.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Identifier
+    type: Identifier
+    version: int = Field(default=1, ge=1)
+    time: AwareDatetime
+    correlation_id: Identifier
+    causation_id: Identifier | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope(Generic[MessageT_co]):
+    """A typed event or command with its metadata, as one delivery brought it."""
+
+    metadata: Metadata
+    message: MessageT_co
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message ready to be sent: already JSON, and already with the id it will keep.
+
+    `source` is set for an event and names EventBridge's source; `owner` is set for a command
+    and names the service whose queue takes it. `detail` is `{"metadata": …, "data": …}`.
+    """
+
+    id: str
+    detail_type: str
+    detail: str
+    time: datetime
+    source: str | None = None
+    owner: str | None = None
+    trace_header: str | None = None
+
+
+def derived_id(consumer: str, event_id: str, index: int) -> str:
+    """The id of the `index`-th message that `consumer` sends because of `event_id`.
+
+    The same cause gives the same id on every attempt, so a resend is a duplicate downstream
+    and not a new event.
+    """
+    return str(uuid5(DERIVED_IDS, f"{consumer}\n{event_id}\n{index}"))
+
+
+def root_metadata(
+    message: Message, *, id: str, now: datetime, traceparent: str | None = None
+) -> Metadata:
+    """The metadata of a message that nothing else caused: its id starts the correlation."""
+    contract = contract_of(message)
+    return Metadata(
+        id=id,
+        type=contract.name,
+        version=contract.version,
+        time=now,
+        correlation_id=id,
+        traceparent=traceparent,
+    )
+
+
+def caused_metadata(message: Message, *, id: str, now: datetime, cause: Metadata) -> Metadata:
+    """The metadata of a message that was sent while `cause` was handled."""
+    contract = contract_of(message)
+    return Metadata(
+        id=id,
+        type=contract.name,
+        version=contract.version,
+        time=now,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.id,
+        traceparent=cause.traceparent,
+    )
+
+
+def seal(message: Message, metadata: Metadata) -> Outgoing:
+    """Write the message as JSON, once; what is stored and what is sent are these characters."""
+    contract = contract_of(message)
+    payload = message.model_dump_json(by_alias=True)
+    detail = f'{{"metadata":{metadata.model_dump_json(exclude_none=True)},"data":{payload}}}'
+    return Outgoing(
+        id=metadata.id,
+        detail_type=contract.name,
+        detail=_xml_legal(detail),
+        time=metadata.time,
+        source=contract.source,
+        owner=contract.owner,
+        trace_header=xray_from_traceparent(metadata.traceparent),
+    )
+
+
+def queue_body(outgoing: Outgoing) -> str:
+    """The body of a message that goes straight to a queue: the part of EventBridge's
+    envelope that says anything."""
+    source = f'"source":{_quoted(outgoing.source)},' if outgoing.source else ""
+    return f'{{"detail-type":{_quoted(outgoing.detail_type)},{source}"detail":{outgoing.detail}}}'
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()
+
+
+def _xml_legal(json: str) -> str:
+    # SQS takes only characters that XML allows; these two are legal JSON and are not.
+    return json.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")

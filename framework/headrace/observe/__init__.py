@@ -1,0 +1,1 @@
+"""What shows people how their services are doing."""

@@ -1,0 +1,161 @@
+"""The outbox: getting committed messages out, until they are out.
+
+Nothing here decides what is sent; that stands in the inbox record. The bus does not
+deduplicate and neither does a standard queue, so what is sent twice carries one id twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from headrace.coalesce import Coalescer
+from headrace.envelope import Outgoing, queue_body
+from headrace.errors import CloudError, DispatchError, Refused, Throttled, TooLarge
+from headrace.limits import (
+    PUT_EVENTS_BYTES,
+    PUT_EVENTS_ENTRIES,
+    SQS_BATCH_ENTRIES,
+    SQS_MESSAGE_BYTES,
+)
+from headrace.observer import Observer
+from headrace.ports import Bus, BusEntry, EntryFailure, QueueEntry, Queues, Randomness
+
+ATTEMPTS = 4
+"""Sends of one entry within one delivery; after that, the redelivery of the cause goes on."""
+
+
+class Outbox:
+    """Sends the messages of one service: events to its bus, commands to their owners."""
+
+    def __init__(
+        self,
+        service: str,
+        bus_name: str,
+        bus: Bus,
+        queues: Queues,
+        randomness: Randomness,
+        observer: Observer,
+    ) -> None:
+        self._service = service
+        self._bus_name = bus_name
+        self._bus = bus
+        self._queues = queues
+        self._randomness = randomness
+        self._observer = observer
+        self._events: Coalescer[BusEntry, None] = Coalescer(
+            self._put_events,
+            max_entries=PUT_EVENTS_ENTRIES,
+            max_weight=PUT_EVENTS_BYTES - 1,
+            weigh=_bus_weight,
+        )
+        self._commands: dict[str, Coalescer[QueueEntry, None]] = {}
+
+    async def dispatch(self, outgoing: Sequence[Outgoing]) -> None:
+        """Send every message; raises `DispatchError` if any could not be sent for now."""
+        answers = await asyncio.gather(
+            *(self._send(message) for message in outgoing), return_exceptions=True
+        )
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, Exception):
+                raise failure
+        if failures:
+            raise DispatchError(
+                f"{len(failures)} of {len(outgoing)} messages are not out yet: {failures[0]} They "
+                "are sent when the message that caused them comes again."
+            ) from failures[0]
+
+    async def flush(self) -> None:
+        await self._events.flush()
+        for commands in self._commands.values():
+            await commands.flush()
+
+    async def _send(self, message: Outgoing) -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_is_retryable),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=self._wait,
+            reraise=True,
+        ):
+            with attempt:
+                await self._send_once(message)
+        self._observer.sent(self._service, message)
+
+    async def _send_once(self, message: Outgoing) -> None:
+        if message.owner is None:
+            await self._events.add(bus_entry(message))
+        else:
+            await self._to(message.owner).add(queue_entry(message))
+
+    def _wait(self, state: RetryCallState) -> float:
+        return self._randomness.uniform(0, 0.1 * 2**state.attempt_number)
+
+    def _to(self, queue: str) -> Coalescer[QueueEntry, None]:
+        if queue not in self._commands:
+
+            async def send(entries: Sequence[QueueEntry]) -> list[Exception | None]:
+                return _answers(entries, await self._queues.send(queue, entries))
+
+            self._commands[queue] = Coalescer(
+                send,
+                max_entries=SQS_BATCH_ENTRIES,
+                max_weight=SQS_MESSAGE_BYTES,
+                weigh=lambda entry: len(entry.body.encode()),
+            )
+        return self._commands[queue]
+
+    async def _put_events(self, entries: Sequence[BusEntry]) -> list[Exception | None]:
+        return _answers(entries, await self._bus.put(self._bus_name, entries))
+
+
+def bus_entry(message: Outgoing) -> BusEntry:
+    return BusEntry(
+        source=message.source or "",
+        detail_type=message.detail_type,
+        detail=message.detail,
+        time=message.time,
+        trace_header=message.trace_header,
+    )
+
+
+def queue_entry(message: Outgoing) -> QueueEntry:
+    return QueueEntry(body=queue_body(message), trace_header=message.trace_header)
+
+
+def refuse_unsendable(message: Outgoing) -> None:
+    """Raises `TooLarge`, with the numbers, for what the bus or the queue would refuse."""
+    if message.owner is None:
+        size, limit, where = _bus_weight(bus_entry(message)), PUT_EVENTS_BYTES - 1, "EventBridge"
+    else:
+        size, limit, where = len(queue_body(message).encode()), SQS_MESSAGE_BYTES, "SQS"
+    if size > limit:
+        raise TooLarge(
+            f"{message.detail_type} has {size:,} bytes: {where} takes {limit:,}. Put the bulk into "
+            "S3 and publish where it is.",
+            size=size,
+            limit=limit,
+        )
+
+
+def _bus_weight(entry: BusEntry) -> int:
+    """Bytes as EventBridge counts an entry: 14 for the time, then the UTF-8 of the rest
+    (user guide, "Calculating PutEvents event entry size")."""
+    return 14 + len(entry.source.encode()) + len(entry.detail_type) + len(entry.detail.encode())
+
+
+def _answers(entries: Sequence[Any], failures: Sequence[EntryFailure]) -> list[Exception | None]:
+    answers: list[Exception | None] = [None] * len(entries)
+    for failure in failures:
+        kind = Throttled if failure.retryable else Refused
+        answers[failure.index] = kind(
+            f"The entry was refused ({failure.code}: {failure.message}).", code=failure.code
+        )
+    return answers
+
+
+def _is_retryable(error: BaseException) -> bool:
+    return isinstance(error, CloudError) and error.retryable

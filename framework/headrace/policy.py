@@ -1,0 +1,89 @@
+"""What an exception means for the message that caused it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from headrace.errors import (
+    CloudError,
+    CommitError,
+    DecodeError,
+    PoisonMessage,
+    RetryLater,
+    TooLarge,
+)
+from headrace.outcome import DeadLetter, Outcome, Retry
+from headrace.ports import Randomness
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential with full jitter: uniform between nothing and `base` x 2^(n-1), at most
+    `cap`. Full jitter spreads a burst of failures best (AWS Architecture Blog, 2015)."""
+
+    base: timedelta = timedelta(seconds=1)
+    cap: timedelta = timedelta(minutes=15)
+
+    def delay(self, receive_count: int, randomness: Randomness) -> timedelta:
+        # The exponent is bounded, as 2.0 ** 1024 overflows and a FIFO poison may be received often.
+        ceiling = min(self.cap, self.base * 2 ** min(receive_count - 1, 30))
+        return timedelta(seconds=randomness.uniform(0, ceiling.total_seconds()))
+
+    def __str__(self) -> str:
+        return f"{self.base.total_seconds():g} s doubling up to {self.cap.total_seconds():g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Exception x receive count -> outcome.
+
+    `dead_letter` are exceptions that no further attempt can help. An exception of the
+    handler is retried until the message was received `attempts` times; then it goes to the
+    dead-letter queue with its reason. Failures of AWS and conflicts say nothing about the
+    message, so they are retried for as long as the queue's redrive policy allows.
+    """
+
+    attempts: int = 5
+    backoff: Backoff = field(default_factory=Backoff)
+    dead_letter: tuple[type[Exception], ...] = (PoisonMessage,)
+
+    def decide(
+        self,
+        error: Exception,
+        *,
+        receive_count: int,
+        randomness: Randomness,
+        handler: str | None = None,
+    ) -> Outcome:
+        reason = _reason(error)
+        if isinstance(error, (*self.dead_letter, DecodeError, TooLarge)):
+            return DeadLetter(reason, handler, error)
+        delay = self.backoff.delay(receive_count, randomness)
+        if isinstance(error, RetryLater):
+            return Retry(reason, delay if error.delay is None else error.delay, handler, error)
+        if isinstance(error, (CloudError, CommitError)) or receive_count < self.attempts:
+            return Retry(reason, delay, handler, error)
+        return DeadLetter(f"Gave up after {receive_count} attempts: {reason}", handler, error)
+
+    def sentences(self) -> list[str]:
+        """The rules in the order they are tried, each as a sentence."""
+        named = " or ".join(cls.__name__ for cls in self.dead_letter)
+        return [
+            f"{named or 'Nothing'} goes to the dead-letter queue at once, and so does a body that "
+            "cannot be decoded.",
+            "RetryLater comes again after the delay it names.",
+            "Failures of AWS and conflicts come again until the queue's redrive policy acts.",
+            f"Any other exception comes again, up to {self.attempts} attempts in all, then goes "
+            "to the dead-letter queue with its reason.",
+            f"Waiting times are random between 0 and {self.backoff}.",
+        ]
+
+    def __str__(self) -> str:
+        return " ".join(self.sentences())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (DecodeError, PoisonMessage, RetryLater, CloudError, CommitError)):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

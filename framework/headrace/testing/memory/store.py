@@ -1,0 +1,203 @@
+"""The Store port in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from headrace.errors import CancellationReason, NotProvisioned, Refused, TransactionCanceled
+from headrace.limits import (
+    BATCH_GET_KEYS,
+    BATCH_WRITE_ITEMS,
+    MIB,
+    TRANSACTION_ACTIONS,
+    TRANSACTION_BYTES,
+)
+from headrace.ports import Action, Check, Clock, Delete, Item, ItemKey, Page, Put
+from headrace.testing.expressions import CannotUpdate
+from headrace.testing.expressions.values import copied_item, item_bytes
+from headrace.testing.memory.actions import Prepared, prepare, require_key, stored_item
+from headrace.testing.memory.tokens import Tokens
+from headrace.topology.model import Table
+
+PAGE_BYTES: Final = 1 * MIB
+"""What one Query reads at most."""
+
+
+class MemoryStore:
+    """DynamoDB. `calls` counts calls by the name of the port's method. An expired item stays:
+    DynamoDB's own sweep may take days."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.calls: Counter[str] = Counter()
+        self._tokens = Tokens(clock)
+        self._tables: dict[str, dict[str, dict[str, Item]]] = {}
+
+    # --- what exists ---
+
+    def create(self, table: Table) -> None:
+        """Make a table, unless it is there."""
+        self._tables.setdefault(table.name, {})
+
+    def items(self, table: str) -> list[Item]:
+        """Every item of a table, by partition and sort key."""
+        partitions = self._table(table, "Scan")
+        return [
+            copied_item(partitions[pk][sk])
+            for pk in sorted(partitions)
+            for sk in sorted(partitions[pk])
+        ]
+
+    def _table(self, name: str, operation: str) -> dict[str, dict[str, Item]]:
+        if name not in self._tables:
+            raise NotProvisioned(
+                f"There is no table {name!r}; provision a topology that names it.",
+                operation=operation,
+                code="ResourceNotFoundException",
+            )
+        return self._tables[name]
+
+    def _require_tables(self, keys: Iterable[ItemKey], operation: str) -> None:
+        for key in keys:
+            self._table(key.table, operation)
+
+    def _read(self, key: ItemKey) -> Item | None:
+        return self._tables[key.table].get(key.pk, {}).get(key.sk)
+
+    def _write(self, key: ItemKey, item: Item | None) -> None:
+        if item is not None:
+            self._tables[key.table].setdefault(key.pk, {})[key.sk] = item
+        else:
+            self._tables[key.table].get(key.pk, {}).pop(key.sk, None)
+
+    async def _begin(self, method: str) -> None:
+        self.calls[method] += 1
+        await asyncio.sleep(0)
+
+    # --- the port ---
+
+    async def get(self, keys: Sequence[ItemKey]) -> list[Item | None]:
+        await self._begin("get")
+        _require_count("BatchGetItem", "keys", len(keys), BATCH_GET_KEYS)
+        _require_distinct("BatchGetItem", keys)
+        for key in keys:
+            require_key(key.attributes())
+        self._require_tables(keys, "BatchGetItem")
+        found = [self._read(key) for key in keys]
+        return [None if item is None else copied_item(item) for item in found]
+
+    async def transact(self, actions: Sequence[Action], *, token: str) -> None:
+        await self._begin("transact")
+        operation = "TransactWriteItems"
+        _require_count(operation, "actions", len(actions), TRANSACTION_ACTIONS)
+        prepared = [prepare(action) for action in actions]
+        keys = [action.key for action in prepared]
+        _require_distinct(operation, keys)
+        self._require_tables(keys, operation)
+        if not self._tokens.is_new(token, actions):
+            return
+        self._commit(prepared)
+        self._tokens.remember(token, actions)
+
+    def _commit(self, prepared: Sequence[Prepared]) -> None:
+        """All of it or, with a reason for each action, none."""
+        outcomes = [_attempt(action, self._read(action.key)) for action in prepared]
+        reasons = [o if isinstance(o, CancellationReason) else None for o in outcomes]
+        if any(reasons):
+            raise TransactionCanceled(reasons)
+        written = [o for o in outcomes if not isinstance(o, CancellationReason)]
+        _require_total(written)
+        for action, item in zip(prepared, written, strict=True):
+            if not isinstance(action.action, Check):
+                self._write(action.key, item)
+
+    async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
+        await self._begin("write")
+        operation = "BatchWriteItem"
+        _require_count(operation, "actions", len(actions), BATCH_WRITE_ITEMS)
+        if any(action.condition is not None for action in actions):
+            raise _refused(operation, "A batch takes no conditions; use a transaction.")
+        keys = [action.key for action in actions]
+        _require_distinct(operation, keys)
+        for key in keys:
+            require_key(key.attributes())
+        self._require_tables(keys, operation)
+        items = [stored_item(a.item) if isinstance(a, Put) else None for a in actions]
+        for key, item in zip(keys, items, strict=True):
+            self._write(key, item)
+        return []
+
+    async def query(
+        self,
+        table: str,
+        pk: str,
+        *,
+        sk_prefix: str = "",
+        limit: int | None = None,
+        start: Item | None = None,
+        forward: bool = True,
+        consistent: bool = False,
+    ) -> Page:
+        await self._begin("query")
+        if limit is not None and limit < 1:
+            raise _refused("Query", f"A page has at least one item, not {limit}.")
+        partition = self._table(table, "Query").get(pk, {})
+        found = sorted((sk for sk in partition if sk.startswith(sk_prefix)), reverse=not forward)
+        if start is not None:
+            after = start["sk"]["S"]
+            found = [sk for sk in found if (sk > after if forward else sk < after)]
+        return _page([partition[sk] for sk in found], limit)
+
+
+def _attempt(action: Prepared, old: Item | None) -> Item | CancellationReason | None:
+    """What one action leaves in its place, or why it fails."""
+    if not action.allowed(old):
+        return CancellationReason(
+            "ConditionalCheckFailed",
+            "The conditional request failed",
+            copied_item(old) if action.action.return_old and old is not None else None,
+        )
+    try:
+        return action.applied(old)
+    except CannotUpdate as error:
+        return CancellationReason("ValidationError", str(error))
+
+
+def _page(items: Sequence[Item], limit: int | None) -> Page:
+    taken: list[Item] = []
+    size = 0
+    for item in items:
+        taken.append(copied_item(item))
+        size += item_bytes(item)
+        # DynamoDB stops at the limit without looking whether anything follows.
+        if len(taken) == limit or size >= PAGE_BYTES:
+            return Page(taken, {"pk": item["pk"], "sk": item["sk"]})
+    return Page(taken)
+
+
+# --- what DynamoDB does not take -------------------------------------------------------
+
+
+def _refused(operation: str, message: str) -> Refused:
+    return Refused(message, operation=operation, code="ValidationException")
+
+
+def _require_count(operation: str, what: str, count: int, most: int) -> None:
+    if not 1 <= count <= most:
+        raise _refused(operation, f"{operation} takes 1 to {most} {what}, not {count}.")
+
+
+def _require_distinct(operation: str, keys: Sequence[ItemKey]) -> None:
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise _refused(operation, f"{operation} names the item {twice[0]} more than once.")
+
+
+def _require_total(items: Iterable[Item | None]) -> None:
+    size = sum(item_bytes(item) for item in items if item is not None)
+    if size > TRANSACTION_BYTES:
+        raise _refused(
+            "TransactWriteItems", f"The items have {size} bytes; 4 MB are the most together."
+        )

@@ -1,0 +1,152 @@
+"""A batch runs what it can at once, keeps the order of a group, and keeps to its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headrace.batch import Batch, in_lanes
+from headrace.observe.tally import Tally
+from headrace.outcome import Ack, DeadLetter, Outcome, Retry
+from headrace.ports import Delivery
+from headrace.testing.memory import ManualClock
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def delivery(id: str, group: str | None = None, **fields: Any) -> Delivery:
+    return Delivery(id, f"r-{id}", "{}", "q", group_id=group, fifo=group is not None, **fields)
+
+
+class Host:
+    """Answers deliveries as it is told, and remembers what was started and settled."""
+
+    def __init__(self, **answers: Outcome) -> None:
+        self.answers = answers
+        self.started: list[str] = []
+        self.settled: list[str] = []
+        self.running = self.most_running = 0
+
+    async def consume(self, delivery: Delivery) -> Outcome:
+        self.started.append(delivery.message_id)
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        await asyncio.sleep(0)
+        self.running -= 1
+        return self.answers.get(delivery.message_id, Ack())
+
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> Outcome:
+        self.settled.append(delivery.message_id)
+        return outcome
+
+    async def run(
+        self, deliveries: Sequence[Delivery], limiter: Any = None, **changes: Any
+    ) -> dict[str, Outcome]:
+        clock = ManualClock(NOW)
+        batch = Batch(
+            "service",
+            changes.get("consume", self.consume),
+            changes.get("settle", self.settle),
+            limiter=limiter or nullcontext(),
+            clock=clock,
+            observer=changes.get("observer", Tally()),
+        )
+        return await batch.run(deliveries)
+
+
+async def test_every_delivery_has_its_own_outcome() -> None:
+    host = Host(b=Retry("later"), c=DeadLetter("never"))
+    outcomes = await host.run([delivery("a"), delivery("b"), delivery("c")])
+    assert outcomes == {"a": Ack(), "b": Retry("later"), "c": DeadLetter("never")}
+
+
+async def test_no_more_run_at_a_time_than_the_limiter_lets_in() -> None:
+    host = Host()
+    await host.run([delivery(str(n)) for n in range(9)], asyncio.Semaphore(3))
+    assert host.most_running == 3
+
+
+async def test_a_group_runs_in_order_and_beside_other_groups() -> None:
+    host = Host()
+    await host.run([delivery(f"{group}{n}", group) for n in range(3) for group in "ab"])
+    assert [id for id in host.started if id.startswith("a")] == ["a0", "a1", "a2"]
+    assert [id for id in host.started if id.startswith("b")] == ["b0", "b1", "b2"]
+    assert host.most_running == 2
+
+
+async def test_a_failed_message_holds_back_its_group_and_no_other() -> None:
+    host = Host(a1=Retry("later"))
+    outcomes = await host.run([delivery(f"{group}{n}", group) for n in range(3) for group in "ab"])
+    assert "a2" not in host.started
+    assert isinstance(outcomes["a2"], Retry)
+    assert [outcomes[f"b{n}"] for n in range(3)] == [Ack()] * 3
+
+
+async def test_a_dead_letter_does_not_hold_back_its_group() -> None:
+    host = Host(a0=DeadLetter("never"))
+    outcomes = await host.run([delivery("a0", "a"), delivery("a1", "a")])
+    assert outcomes["a1"] == Ack()
+
+
+async def test_a_dead_letter_that_could_not_be_copied_holds_back_its_group() -> None:
+    async def settle(delivery: Delivery, outcome: Outcome) -> Outcome:
+        return Retry("no copy") if isinstance(outcome, DeadLetter) else outcome
+
+    host = Host(a0=DeadLetter("never"))
+    outcomes = await host.run([delivery("a0", "a"), delivery("a1", "a")], settle=settle)
+    assert host.started == ["a0"]
+    assert isinstance(outcomes["a1"], Retry)
+
+
+async def test_a_tenant_on_a_standard_queue_is_not_an_order() -> None:
+    deliveries = [Delivery(id, id, "{}", "q", group_id="tenant") for id in "abc"]
+    assert [len(lane) for lane in in_lanes(deliveries)] == [1, 1, 1]
+
+
+async def test_what_cannot_end_before_the_deadline_is_not_started() -> None:
+    host = Host()
+    late = delivery("late", deadline=NOW + timedelta(milliseconds=400))
+    outcomes = await host.run([late, delivery("ok", deadline=NOW + timedelta(minutes=1))])
+    assert host.started == ["ok"]
+    assert isinstance(outcomes["late"], Retry)
+    assert outcomes["ok"] == Ack()
+
+
+async def test_what_runs_at_the_deadline_is_stopped_and_comes_again() -> None:
+    stopped = asyncio.Event()
+
+    async def consume(delivery: Delivery) -> Outcome:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        raise AssertionError("nothing sets that event")
+
+    slow = delivery("slow", deadline=NOW + timedelta(milliseconds=510))
+    outcomes = await Host().run([slow], consume=consume)
+    assert stopped.is_set()
+    assert isinstance(outcomes["slow"], Retry)
+
+
+async def test_a_failure_of_headrace_itself_does_not_disturb_the_batch(caplog: Any) -> None:
+    async def settle(delivery: Delivery, outcome: Outcome) -> Outcome:
+        if delivery.message_id == "b":
+            raise RuntimeError("bug")
+        return outcome
+
+    outcomes = await Host().run([delivery("a"), delivery("b"), delivery("c")], settle=settle)
+    assert outcomes["a"] == outcomes["c"] == Ack()
+    assert isinstance(outcomes["b"], Retry)
+    assert "could not be settled" in caplog.text
+
+
+async def test_the_observer_sees_every_delivery_come_and_go() -> None:
+    tally = Tally()
+    host = Host(b=Retry("later"), c=DeadLetter("never"), d=Ack(duplicate=True))
+    await host.run([delivery(id) for id in "abcd"], observer=tally)
+    counts = tally.services["service"]
+    assert (counts.received, counts.in_flight) == (4, 0)
+    assert (counts.done, counts.duplicates, counts.retried, counts.dead_letters) == (1, 1, 1, 1)
