@@ -1,0 +1,1 @@
+"""The adapters: the only place in headrace that calls AWS."""

@@ -1,0 +1,1 @@
+"""Where services run: Lambda, a worker, one local process, an embedded emulator."""

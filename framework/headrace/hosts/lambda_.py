@@ -1,0 +1,162 @@
+"""Lambda: the same pipeline behind `handler(event, context)`.
+
+One event loop and one set of clients live as long as the execution environment. Both are
+made at the first invocation, not at import, so that a SnapStart snapshot holds neither a
+connection nor a random state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeAlias
+
+import orjson
+
+from headrace.aws.client import AwsConfig, open_ports
+from headrace.aws.lambda_records import delivery_from_lambda
+from headrace.batch import Batch
+from headrace.errors import HeadraceError
+from headrace.observer import Observer, Unobserved
+from headrace.outcome import Ack, Outcome, Retry
+from headrace.pipeline import Pipeline, running
+from headrace.ports import Delivery, Ports
+from headrace.service import Service
+from headrace.settle import Settler
+
+OpenPorts: TypeAlias = Callable[[AwsConfig], AbstractAsyncContextManager[Ports]]
+
+
+class LambdaContext(Protocol):
+    """The part of Lambda's context object that matters here."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class NotHandled(HeadraceError):
+    """A direct invocation was not handled; invoke the function again with the same event."""
+
+
+class LambdaHandler:
+    """What Lambda calls. Make one with `lambda_handler`."""
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        concurrency: int = 10,
+        observer: Observer | None = None,
+        ports: OpenPorts = open_ports,
+    ) -> None:
+        self._service = service
+        self._concurrency = concurrency
+        self._observer = observer or Unobserved()
+        self._open_ports = ports
+        self._runner: asyncio.Runner | None = None
+        self._open: AsyncExitStack | None = None
+        self._pipeline: Pipeline | None = None
+        self._config = AwsConfig()
+
+    def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any] | None:
+        """Handle one invocation.
+
+        An SQS batch is answered with `batchItemFailures`, always a list. Anything else is a
+        direct invocation with one event (EventBridge's envelope, for instance); if it is not
+        handled, `NotHandled` is raised and the invoker retries.
+        """
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(self._invoke(event, context))
+
+    def close(self) -> None:
+        """Flush and close everything; the next invocation starts afresh. For tests: Lambda
+        itself never says goodbye."""
+        if self._runner is not None:
+            self._runner.run(self._shut())
+            self._runner.close()
+            self._runner = None
+
+    async def _invoke(
+        self, event: Mapping[str, Any], context: LambdaContext
+    ) -> dict[str, Any] | None:
+        pipeline = await self._running()
+        left = timedelta(milliseconds=context.get_remaining_time_in_millis())
+        deadline = pipeline.ports.clock.now() + left
+        if "Records" in event:
+            return await self._handle_batch(pipeline, event["Records"], deadline)
+        await self._handle_one(pipeline, event, context, deadline)
+        return None
+
+    async def _handle_batch(
+        self, pipeline: Pipeline, records: Sequence[Mapping[str, Any]], deadline: datetime
+    ) -> dict[str, Any]:
+        deliveries = [delivery_from_lambda(r, self._config, deadline=deadline) for r in records]
+        settler = Settler(pipeline.ports.queues, pipeline.ports.clock, deletes=False)
+        outcomes = await self._batch(pipeline, settler.settle).run(deliveries)
+        failed = [id for id, outcome in outcomes.items() if isinstance(outcome, Retry)]
+        return {"batchItemFailures": [{"itemIdentifier": id} for id in failed]}
+
+    async def _handle_one(
+        self,
+        pipeline: Pipeline,
+        event: Mapping[str, Any],
+        context: LambdaContext,
+        deadline: datetime,
+    ) -> None:
+        delivery = Delivery(
+            message_id=context.aws_request_id,
+            receipt_handle="",
+            body=orjson.dumps(event).decode(),
+            queue=self._service.name,
+            deadline=deadline,
+        )
+        outcomes = await self._batch(pipeline, _leave).run([delivery])
+        outcome = outcomes[delivery.message_id]
+        if not isinstance(outcome, Ack):
+            raise NotHandled(f"{self._service.name} did not handle the event: {outcome.reason}")
+
+    def _batch(self, pipeline: Pipeline, settle: Callable[[Delivery, Outcome], Any]) -> Batch:
+        return Batch(
+            self._service.name,
+            pipeline.consume,
+            settle,
+            limiter=asyncio.Semaphore(self._concurrency),
+            clock=pipeline.ports.clock,
+            observer=self._observer,
+        )
+
+    async def _running(self) -> Pipeline:
+        if self._pipeline is None:
+            self._config = AwsConfig.from_environment()
+            async with AsyncExitStack() as stack:
+                ports = await stack.enter_async_context(self._open_ports(self._config))
+                self._pipeline = await stack.enter_async_context(
+                    running(self._service, ports, self._observer)
+                )
+                self._open = stack.pop_all()
+        return self._pipeline
+
+    async def _shut(self) -> None:
+        if self._open is not None:
+            await self._open.aclose()
+        self._open = self._pipeline = None
+
+
+def lambda_handler(
+    service: Service, *, concurrency: int = 10, observer: Observer | None = None
+) -> LambdaHandler:
+    """The Lambda entry point of a service: `handler = lambda_handler(inventory)`.
+
+    `concurrency` bounds how many deliveries of a batch are handled at a time. The event source
+    mapping must set `FunctionResponseTypes: [ReportBatchItemFailures]`; without it Lambda
+    deletes failed messages with the rest.
+    """
+    return LambdaHandler(service, concurrency=concurrency, observer=observer)
+
+
+async def _leave(delivery: Delivery, outcome: Outcome) -> Outcome:
+    return outcome
