@@ -5,14 +5,13 @@ Importing this module imports no AWS library: that waits until ports are opened.
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-from headrace.aws import localstack
+from headrace.aws.config import SERVICES, AwsConfig
 from headrace.errors import ConfigurationError
 from headrace.limits import SQS_MAX_WAIT
 from headrace.ports import Ports
@@ -24,19 +23,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_events.client import EventBridgeClient
     from types_aiobotocore_sqs.client import SQSClient
 
-    Client: TypeAlias = SQSClient | EventBridgeClient | DynamoDBClient
-
-SERVICES: Final[Mapping[str, str]] = {
-    "sqs": "AWS_ENDPOINT_URL_SQS",
-    "events": "AWS_ENDPOINT_URL_EVENTBRIDGE",
-    "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
-}
-"""The clients headrace opens, and the variable that gives each its endpoint. The variables are
-botocore's: they follow the service's id, and that of `events` is EventBridge."""
-
 LOCAL_REGION: Final = "us-east-1"
 LOCAL_CREDENTIALS: Final = ("test", "test")
-DEFAULT_BUS: Final = "default"
 
 _CONNECT_SECONDS: Final = 3
 _READ_SECONDS: Final = 10
@@ -52,65 +40,23 @@ for 20 s. Connections are opened when they are needed, so a high number costs no
 
 
 @dataclass(frozen=True, slots=True)
-class AwsConfig:
-    """Which AWS to talk to, and how names there begin.
-
-    `endpoints` gives URLs by client name: `sqs`, `events`, `dynamodb`. Without one, botocore
-    decides, and it reads `AWS_ENDPOINT_URL`, its per-service forms, and the shared config file.
-    """
-
-    namespace: str = ""
-    region: str | None = None
-    endpoints: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> AwsConfig:
-        """Read HEADRACE_NAMESPACE, AWS_REGION or AWS_DEFAULT_REGION, AWS_ENDPOINT_URL and its
-        per-service forms, LOCALSTACK_HOST and USE_LOCALSTACK.
-
-        Raises `ConfigurationError` when LocalStack is asked for and localstack-client missing.
-        """
-        found = {service: _endpoint(service, environ) for service in SERVICES}
-        return cls(
-            namespace=environ.get("HEADRACE_NAMESPACE", "").strip(),
-            region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
-            endpoints={service: url for service, url in found.items() if url},
-        )
-
-    def physical(self, name: str) -> str:
-        """The name in AWS of what is called `name` in code. The account's default bus has one
-        name everywhere."""
-        if not self.namespace or name == DEFAULT_BUS:
-            return name
-        return f"{self.namespace}-{name}"
-
-    def logical(self, physical: str) -> str:
-        """The name in code of what is called `physical` in AWS."""
-        return physical.removeprefix(f"{self.namespace}-") if self.namespace else physical
-
-    def is_local(self, service: str) -> bool:
-        """Whether the endpoint of this client is somewhere else than AWS."""
-        host = urlsplit(self.endpoints.get(service, "")).hostname
-        return host is not None and not host.endswith(_AWS_DOMAINS)
-
-
-_AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
-
-
-def _endpoint(service: str, environ: Mapping[str, str]) -> str | None:
-    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").strip().lower() == "true":
-        return None
-    named = environ.get(SERVICES[service]) or environ.get("AWS_ENDPOINT_URL")
-    return named or localstack.endpoint(service, environ)
-
-
-@dataclass(frozen=True, slots=True)
 class Clients:
     """The open clients of one session."""
 
     sqs: SQSClient
     events: EventBridgeClient
     dynamodb: DynamoDBClient
+
+
+def preload() -> None:
+    """Import what opening ports will need: half a second that a host may want to spend while
+    it starts. On Lambda that is INIT, which has the full processor, and a SnapStart snapshot
+    then holds it; nothing is opened and nothing unique is made."""
+    for module in ("aiobotocore.session", *_ADAPTERS):
+        import_module(module)
+
+
+_ADAPTERS: Final = tuple(f"headrace.aws.{name}" for name in ("dynamodb", "eventbridge", "sqs"))
 
 
 @asynccontextmanager
@@ -168,14 +114,6 @@ async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
             )
 
         yield Clients(await opened("sqs"), await opened("events"), await opened("dynamodb"))
-
-
-def place(client: Client) -> str:
-    """Where a client's calls go, for error sentences."""
-    url = client.meta.endpoint_url
-    if (urlsplit(url).hostname or "").endswith(_AWS_DOMAINS):
-        return client.meta.region_name
-    return f"{client.meta.region_name} at {url}"
 
 
 def _region(config: AwsConfig, session: AioSession) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from headrace.aws.client import AwsConfig, place
+from headrace.aws.config import AwsConfig, place
 from headrace.aws.faults import translated
 from headrace.errors import Refused, Throttled
 from headrace.ports import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headrace.aws.client import AwsConfig, place
+from headrace.aws.config import AwsConfig, place
 from headrace.aws.faults import retryable_entry, translated
 from headrace.ports import BusEntry, EntryFailure
 

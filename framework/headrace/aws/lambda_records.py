@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from headrace.aws.client import AwsConfig
+from headrace.aws.config import AwsConfig
 from headrace.aws.deliveries import delivery, is_binary
 from headrace.ports import Attribute, Delivery
 

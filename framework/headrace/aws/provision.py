@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from headrace.aws.client import DEFAULT_BUS, AwsConfig, Clients, open_clients, place
+from headrace.aws.client import Clients, open_clients
+from headrace.aws.config import DEFAULT_BUS, AwsConfig, place
 from headrace.aws.faults import translated
 from headrace.errors import ConfigurationError, NotProvisioned, Refused, Unreachable
 from headrace.topology.model import Bus, Queue, Rule, Table, Topology
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.type_defs import TableDescriptionTypeDef
     from types_aiobotocore_events.type_defs import TargetTypeDef
 
-    from headrace.aws.client import Client
+    from headrace.aws.config import Client
 
 T = TypeVar("T")
 

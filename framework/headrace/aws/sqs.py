@@ -10,7 +10,7 @@ from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from headrace.aws.client import AwsConfig, place
+from headrace.aws.config import AwsConfig, place
 from headrace.aws.deliveries import FIFO_SUFFIX, delivery, is_binary
 from headrace.aws.faults import retryable_entry, translated
 from headrace.errors import NotProvisioned

@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeAlias
 
 import orjson
 
-from headrace.aws.client import AwsConfig, open_ports
+from headrace.aws.client import open_ports, preload
+from headrace.aws.config import AwsConfig
 from headrace.aws.lambda_records import delivery_from_lambda
 from headrace.batch import Batch
 from headrace.errors import HeadraceError
@@ -155,6 +156,7 @@ def lambda_handler(
     mapping must set `FunctionResponseTypes: [ReportBatchItemFailures]`; without it Lambda
     deletes failed messages with the rest.
     """
+    preload()
     return LambdaHandler(service, concurrency=concurrency, observer=observer)
 
 

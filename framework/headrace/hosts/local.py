@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-from headrace.aws.client import SERVICES, AwsConfig, open_ports
+from headrace.aws.client import open_ports
+from headrace.aws.config import SERVICES, AwsConfig
 from headrace.aws.provision import provision
 from headrace.errors import ConfigurationError
 from headrace.hosts.emulator import HOST, REGION, dynoxide, localstack, ministack
@@ -44,9 +44,7 @@ async def run_local(
     ):
         if ready is not None:
             ready(config)
-        await run_worker(
-            services, ports, concurrency=concurrency, observer=observer, stop=stop
-        )
+        await run_worker(services, ports, concurrency=concurrency, observer=observer, stop=stop)
 
 
 @asynccontextmanager
@@ -55,11 +53,10 @@ async def local_aws(
     *,
     emulator: str = "ministack",
     port: int | None = None,
-    environ: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[AwsConfig]:
     """An AWS that is not AWS, with the topology of these services in it.
 
-    An endpoint that `environ` names (`AWS_ENDPOINT_URL`, its per-service forms, LocalStack's
+    An endpoint that the environment names (`AWS_ENDPOINT_URL`, its per-service forms, LocalStack's
     variables) is used as it is; the emulator is started for what is left. It ends on exit, with
     everything in it.
 
@@ -70,7 +67,7 @@ async def local_aws(
         raise ConfigurationError(
             f"There is no emulator {emulator!r}: choose one of {', '.join(EMULATORS)}."
         )
-    named = AwsConfig.from_environment(environ)
+    named = AwsConfig.from_environment()
     async with AsyncExitStack() as stack:
         config = named
         if emulator != "none" and not named.endpoints.keys() >= SERVICES.keys():
@@ -112,6 +109,6 @@ def _refuse_taken(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ConfigurationError(
-                f"Port {port} of {HOST} is taken ({error.strerror}): end what listens there, choose "
-                f"another port, or use it with AWS_ENDPOINT_URL=http://{HOST}:{port}."
+                f"Port {port} of {HOST} is taken: end what listens there, choose another port, or "
+                f"use what is there with AWS_ENDPOINT_URL=http://{HOST}:{port}."
             ) from error

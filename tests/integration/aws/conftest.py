@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from headrace.aws.client import AwsConfig, Clients, open_clients, open_ports
+from headrace.aws.client import Clients, open_clients, open_ports
+from headrace.aws.config import AwsConfig
 from headrace.hosts import emulator
 from headrace.ports import Ports
 

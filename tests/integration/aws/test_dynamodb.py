@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from headrace.aws.client import AwsConfig, Clients, open_clients
+from headrace.aws.client import Clients, open_clients
+from headrace.aws.config import AwsConfig
 from headrace.aws.dynamodb import DynamoDbStore
 from headrace.aws.provision import provision
 from headrace.errors import (

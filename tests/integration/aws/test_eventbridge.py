@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace.aws.client import AwsConfig, Clients
+from headrace.aws.client import Clients
+from headrace.aws.config import AwsConfig
 from headrace.aws.eventbridge import EventBridgeBus
 from headrace.aws.provision import provision
 from headrace.ports import BusEntry, Ports

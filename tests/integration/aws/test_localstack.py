@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from headrace.aws.client import AwsConfig
+from headrace.aws.config import AwsConfig
 from headrace.aws.provision import provision
 from headrace.hosts import emulator
 from headrace.ports import BusEntry, Ports, QueueEntry

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.aws.client import AwsConfig
+from headrace.aws.config import AwsConfig
 from headrace.aws.provision import provision
 from headrace.ports import BusEntry, Ports
 from tests.integration.aws import topologies

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from headrace.aws.client import AwsConfig, Clients
+from headrace.aws.client import Clients
+from headrace.aws.config import AwsConfig
 from headrace.aws.provision import provision
 from headrace.errors import ConfigurationError
 from headrace.ports import BusEntry, Ports

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace.aws.client import AwsConfig, Clients
+from headrace.aws.client import Clients
+from headrace.aws.config import AwsConfig
 from headrace.aws.provision import provision
 from headrace.aws.sqs import SqsQueues
 from headrace.errors import NotProvisioned

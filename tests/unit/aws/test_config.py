@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from headrace.aws.client import AwsConfig, open_clients, open_ports
+from headrace.aws.client import open_clients, open_ports
+from headrace.aws.config import AwsConfig
 from headrace.errors import ConfigurationError
 
 EMULATOR = "http://127.0.0.1:4566"

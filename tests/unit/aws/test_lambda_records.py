@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.aws.client import AwsConfig
+from headrace.aws.config import AwsConfig
 from headrace.aws.lambda_records import delivery_from_lambda
 from headrace.ports import Attribute, Delivery
 
