@@ -8,7 +8,7 @@ from headrace.entity import Entity
 from headrace.envelope import Envelope, Metadata
 from headrace.errors import HeadraceError, PoisonMessage, RetryLater
 from headrace.events import Command, Event, upcaster
-from headrace.filters import exists, none_of, one_of
+from headrace.filters import exists, known, none_of, not_, one_of
 from headrace.middleware import Call, Invocation, Middleware
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.policy import Backoff, Policy
@@ -41,7 +41,9 @@ __all__ = [
     "Transaction",
     "current",
     "exists",
+    "known",
     "none_of",
+    "not_",
     "one_of",
     "upcaster",
 ]

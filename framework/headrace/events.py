@@ -170,9 +170,12 @@ class Registry:
         return iter(sorted(self._types.values(), key=lambda cls: contract_of(cls).name))
 
     @contextmanager
-    def scratch(self) -> Iterator[None]:
-        """Forget, on leaving, whatever was added inside: for tests that define events."""
+    def scratch(self, *, empty: bool = False) -> Iterator[None]:
+        """Forget, on leaving, whatever was added inside: for tests that define events. With
+        `empty`, names that are taken outside are free inside."""
         before = dict(self._types)
+        if empty:
+            self._types = {}
         try:
             yield
         finally:

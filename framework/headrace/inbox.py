@@ -27,7 +27,14 @@ from datetime import UTC, datetime, timedelta
 from headrace.attributes import size_of
 from headrace.coalesce import Coalescer
 from headrace.envelope import Outgoing
-from headrace.errors import CloudError, Conflict, Throttled, TooLarge, TransactionCanceled
+from headrace.errors import (
+    CancellationReason,
+    CloudError,
+    Conflict,
+    Throttled,
+    TooLarge,
+    TransactionCanceled,
+)
 from headrace.limits import (
     BATCH_WRITE_ITEMS,
     DYNAMODB_ITEM_BYTES,
@@ -45,6 +52,7 @@ from headrace.ports import (
     Randomness,
     Store,
 )
+from headrace.transaction import MUST_NOT_EXIST
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +147,7 @@ class Inbox:
         except TransactionCanceled as canceled:
             standing = self._standing(canceled)
             if standing is None:
-                raise _cause_of(canceled) from canceled
+                raise _cause_of(canceled, everything) from canceled
             return Committed(standing, duplicate=standing.commit_id != record.commit_id)
         return Committed(record)
 
@@ -217,7 +225,7 @@ class Unrecorded:
             try:
                 await self._store.transact(actions, token=token)
             except TransactionCanceled as canceled:
-                raise _cause_of(canceled) from canceled
+                raise _cause_of(canceled, actions) from canceled
         now = int(self._clock.now().timestamp())
         key = ItemKey("", f"unrecorded#{consumer}#{event_id}", "-")
         return Committed(Record(key, token, tuple(outgoing), now, done=True))
@@ -254,17 +262,27 @@ def _refuse_too_large(actions: Sequence[Action]) -> None:
         )
 
 
-def _cause_of(canceled: TransactionCanceled) -> Exception:
+def _cause_of(canceled: TransactionCanceled, actions: Sequence[Action]) -> Exception:
     """What a cancellation means when no inbox record stood in the way."""
-    codes = {reason.code for reason in canceled.reasons if reason is not None}
+    failed = [
+        (action, reason)
+        for action, reason in zip(actions, canceled.reasons, strict=False)
+        if reason is not None and reason.code != "None"
+    ]
+    codes = {reason.code for _, reason in failed}
     if codes & _THROTTLES:
         return Throttled(str(canceled), operation=canceled.operation, code=canceled.code)
-    if codes <= {"None", "ConditionalCheckFailed", "TransactionConflict"}:
-        return Conflict(
-            "An item was changed by another writer between the handler's read and its commit, or "
-            "an item that was put without reading it exists already: read it with tx.get first."
-        )
+    if failed and codes <= {"ConditionalCheckFailed", "TransactionConflict"}:
+        return Conflict(_conflict(*failed[0]))
     return canceled
+
+
+def _conflict(action: Action, reason: CancellationReason) -> str:
+    name = f"{action.key.table}/{action.key.pk}"
+    condition = action.condition.expression if action.condition else ""
+    if reason.code == "ConditionalCheckFailed" and condition == MUST_NOT_EXIST.expression:
+        return f"{name} exists already, but was put as new: read it with tx.get before tx.put."
+    return f"{name} was changed by another writer between the handler's read and its commit."
 
 
 def _dump(outgoing: Outgoing) -> AttributeValue:

@@ -65,8 +65,7 @@ class Outbox:
                 raise failure
         if failures:
             raise DispatchError(
-                f"{len(failures)} of {len(outgoing)} messages are not out yet: {failures[0]} They "
-                "are sent when the message that caused them comes again."
+                f"{len(failures)} of {len(outgoing)} messages are not out yet: {failures[0]}"
             ) from failures[0]
 
     async def flush(self) -> None:

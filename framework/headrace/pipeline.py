@@ -30,7 +30,7 @@ from headrace.ports import Action, Delivery, Item, ItemKey, Ports
 from headrace.service import Argument, Handler, Service
 from headrace.transaction import Transaction
 
-COMMIT_ATTEMPTS = 5
+COMMIT_ATTEMPTS = 8
 """Runs of a handler on fresh reads within one delivery, before the message comes again."""
 
 
@@ -195,7 +195,7 @@ class Pipeline:
                 return self._resources
 
     def _wait_after_conflict(self, state: RetryCallState) -> float:
-        return self.ports.randomness.uniform(0, 0.02 * 2**state.attempt_number)
+        return self.ports.randomness.uniform(0, min(0.5, 0.02 * 2**state.attempt_number))
 
     def _inbox_of(self, handler: Handler) -> Inbox | Unrecorded:
         if handler.idempotent:

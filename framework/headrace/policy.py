@@ -38,15 +38,16 @@ class Backoff:
 class Policy:
     """Exception x receive count -> outcome.
 
-    `dead_letter` are exceptions that no further attempt can help. An exception of the
-    handler is retried until the message was received `attempts` times; then it goes to the
-    dead-letter queue with its reason. Failures of AWS and conflicts say nothing about the
-    message, so they are retried for as long as the queue's redrive policy allows.
+    `dead_letter` are a service's own exceptions that no further attempt can help;
+    `PoisonMessage` always is one. Any other exception of a handler is retried until the message
+    was received `attempts` times; then it goes to the dead-letter queue with its reason.
+    Failures of AWS and conflicts say nothing about the message, so they are retried for as long
+    as the queue's redrive policy allows.
     """
 
     attempts: int = 5
     backoff: Backoff = field(default_factory=Backoff)
-    dead_letter: tuple[type[Exception], ...] = (PoisonMessage,)
+    dead_letter: tuple[type[Exception], ...] = ()
 
     def decide(
         self,
@@ -57,7 +58,7 @@ class Policy:
         handler: str | None = None,
     ) -> Outcome:
         reason = _reason(error)
-        if isinstance(error, (*self.dead_letter, DecodeError, TooLarge)):
+        if isinstance(error, (PoisonMessage, *self.dead_letter, DecodeError, TooLarge)):
             return DeadLetter(reason, handler, error)
         delay = self.backoff.delay(receive_count, randomness)
         if isinstance(error, RetryLater):
@@ -68,10 +69,11 @@ class Policy:
 
     def sentences(self) -> list[str]:
         """The rules in the order they are tried, each as a sentence."""
-        named = " or ".join(cls.__name__ for cls in self.dead_letter)
+        fatal: tuple[type[Exception], ...] = (PoisonMessage, *self.dead_letter)
+        named = " or ".join(cls.__name__ for cls in fatal)
         return [
-            f"{named or 'Nothing'} goes to the dead-letter queue at once, and so does a body that "
-            "cannot be decoded.",
+            f"{named} goes to the dead-letter queue at once, and so does a body that cannot be "
+            "decoded.",
             "RetryLater comes again after the delay it names.",
             "Failures of AWS and conflicts come again until the queue's redrive policy acts.",
             f"Any other exception comes again, up to {self.attempts} attempts in all, then goes "

@@ -18,7 +18,7 @@ from headrace.ports import Action, Condition, Delete, Item, ItemKey, Put
 Read: TypeAlias = Callable[[ItemKey], Awaitable[Item | None]]
 """One consistent read; whoever makes the transaction may join several into one call."""
 
-_ABSENT = Condition("attribute_not_exists(pk)")
+MUST_NOT_EXIST = Condition("attribute_not_exists(pk)")
 _UNVERSIONED = Condition("attribute_exists(pk) AND attribute_not_exists(#v)", {"#v": VERSION})
 
 
@@ -107,7 +107,7 @@ class Transaction:
     def _unchanged(self, key: ItemKey) -> Condition:
         version = self._versions.get(key)
         if version is None:
-            return _ABSENT
+            return MUST_NOT_EXIST
         if version == 0:
             return _UNVERSIONED
         return Condition("#v = :v", {"#v": VERSION}, {":v": {"N": str(version)}})

@@ -15,6 +15,7 @@ import pytest
 from typer.main import get_command
 
 from headrace.cli.app import app
+from headrace.events import registry
 from tests.docs.pages import PAGES, ROOT, Block, blocks, links
 
 
@@ -35,7 +36,8 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 def modules() -> Iterator[None]:
     """What a page imports or defines as modules is forgotten after it."""
     before = dict(sys.modules)
-    yield
+    with registry.scratch(empty=True):
+        yield
     for name in set(sys.modules) - set(before):
         del sys.modules[name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ from headrace.events import (
     registry,
     upcaster,
 )
+
+
+@pytest.fixture(autouse=True)
+def every_name_is_free() -> Iterator[None]:
+    with registry.scratch(empty=True):
+        yield
 
 
 def test_the_wire_name_of_an_event_is_its_class_name_unless_chosen() -> None:

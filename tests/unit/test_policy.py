@@ -62,6 +62,11 @@ def test_a_service_may_name_its_own_exceptions_that_no_retry_can_help() -> None:
     assert outcome.reason == "CardStolen: 4711"
 
 
+def test_naming_exceptions_of_ones_own_leaves_poison_messages_what_they_are() -> None:
+    policy = Policy(dead_letter=(CardStolen,))
+    assert isinstance(decide(PoisonMessage("never"), 1, policy), DeadLetter)
+
+
 def test_the_handler_may_say_when_the_message_comes_again() -> None:
     outcome = decide(RetryLater("stock is counted", delay=timedelta(minutes=3)))
     assert isinstance(outcome, Retry)
@@ -86,7 +91,7 @@ def test_waiting_times_grow_are_spread_and_never_exceed_the_cap(receive_count: i
 
 
 def test_a_policy_prints_its_rules_as_sentences() -> None:
-    text = str(Policy(attempts=7, dead_letter=(PoisonMessage, CardStolen)))
+    text = str(Policy(attempts=7, dead_letter=(CardStolen,)))
     assert "PoisonMessage or CardStolen goes to the dead-letter queue at once" in text
     assert "up to 7 attempts in all" in text
     assert "1 s doubling up to 900 s" in text

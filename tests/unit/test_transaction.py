@@ -347,7 +347,7 @@ async def test_what_is_put_without_being_read_must_not_exist_yet(world: World) -
     assert await world.deliver(Counted(name="a", by=1), "e-1") == Ack()
     outcome = await world.deliver(Counted(name="a", by=2), "e-2")
     assert isinstance(outcome, Retry)
-    assert "read it with tx.get first" in outcome.reason
+    assert "count/counter#a exists already, but was put as new" in outcome.reason
     assert await world.value() == 1
 
 

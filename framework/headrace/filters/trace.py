@@ -40,6 +40,14 @@ def exists(field: object) -> bool:
     return not_(one_of(field, None))
 
 
+def known(field: ValueT | None) -> ValueT:
+    """An optional field as if it were always there, for type checkers: `known(e.discount) > 5`,
+    `known(e.shipping).city == "Bonn"`. Where it is missing, neither holds."""
+    if field is None:
+        raise FilterError("known() got None: it is for where= only, where fields are recorded.")
+    return field
+
+
 def not_(condition: object) -> bool:
     """The opposite of a condition: what `~` says, in a form that type checkers accept."""
     if isinstance(condition, Recorder):
@@ -85,7 +93,7 @@ class Recorder:
     def __bool__(self) -> bool:
         raise FilterError(
             "uses `and`, `or`, `not`, `in`, `if` or a chained comparison, which Python does not "
-            "let be recorded. Write (a) & (b), (a) | (b), ~(a), each in parentheses; "
+            "let be recorded. Write (a) & (b), (a) | (b), not_(a), each in parentheses; "
             "one_of(e.field, …) for `in`; (low <= e.field) & (e.field < high) for a chain."
         )
 

@@ -205,6 +205,8 @@ async def _spawn(
             stdout=output,
             stderr=output,
             env=environ,
+            # Ctrl-C goes to the whole foreground group: the emulator has to outlive the drain.
+            start_new_session=True,
         )
 
 

@@ -145,8 +145,8 @@ def _exists(operand: Any) -> Predicate:
 def _affix(word: str, test: Callable[[str, str], bool]) -> Callable[[Any], Predicate]:
     def build(operand: Any) -> Predicate:
         if isinstance(operand, Mapping) and operand.keys() == {"equals-ignore-case"}:
-            folded = _text(word, operand["equals-ignore-case"]).casefold()
-            return lambda value: isinstance(value, str) and test(value.casefold(), folded)
+            lower = _text(word, operand["equals-ignore-case"]).lower()
+            return lambda value: isinstance(value, str) and test(value.lower(), lower)
         text = _text(word, operand)
         return lambda value: isinstance(value, str) and test(value, text)
 
@@ -154,8 +154,8 @@ def _affix(word: str, test: Callable[[str, str], bool]) -> Callable[[Any], Predi
 
 
 def _ignore_case(operand: Any) -> Predicate:
-    folded = _text("equals-ignore-case", operand).casefold()
-    return lambda value: isinstance(value, str) and value.casefold() == folded
+    lower = _text("equals-ignore-case", operand).lower()
+    return lambda value: isinstance(value, str) and value.lower() == lower
 
 
 def _wildcard(operand: Any) -> Predicate:

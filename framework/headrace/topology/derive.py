@@ -14,7 +14,7 @@ from headrace.filters.patterns import length_of
 from headrace.limits import EVENT_PATTERN_CHARACTERS
 from headrace.service import Handler, Service
 
-from .model import Bus, Queue, Rule, Table, Topology
+from .model import Bus, Queue, Rule, Table, Topology, dead_letter_queue
 
 DEFAULT_BUS: Final = "default"
 FIFO: Final = ".fifo"
@@ -26,10 +26,10 @@ Pattern: TypeAlias = Mapping[str, Any]
 def topology(*services: Service) -> Topology:
     """Everything these services need in AWS, the same for the same code.
 
-    Each service has a queue of its own name, one for each `queue=` of its handlers, and a
-    dead-letter queue for each of these. A queue has one rule, which lists by source what its
-    handlers take; only a pattern over 2,048 characters is split, and no event matches two
-    parts. Raises `DuplicateName` when two services claim one name.
+    Each service has a queue of its own name, if a handler reads it, one for each `queue=` of its
+    handlers, and a dead-letter queue for each of these. A queue has one rule, which lists by
+    source what its handlers take; only a pattern over 2,048 characters is split, and no event
+    matches two parts. Raises `DuplicateName` when two services claim one name.
     """
     distinct = tuple(dict.fromkeys(services))
     queues = [queue for service in distinct for queue in _queues(service)]
@@ -49,32 +49,24 @@ def needs_table(service: Service) -> bool:
     return any(handler.uses_transaction or not handler.idempotent for handler in service.handlers)
 
 
-def dead_letters_of(queue: str) -> str:
-    """The name of a queue's dead-letter queue: of the same type, as SQS wants it."""
-    base = queue.removesuffix(FIFO)
-    return f"{base}-dlq{FIFO}" if base != queue else f"{queue}-dlq"
-
-
 # --- queues ----------------------------------------------------------------------------
 
 
 def _queues(service: Service) -> Iterator[Queue]:
-    if not service.handlers:
-        return
     settings = service.queue_settings
-    for name in dict.fromkeys((service.name, *service.queues)):
+    for name in service.queues:
         fifo = name.endswith(FIFO)
         yield Queue(
             name=name,
             visibility=settings.visibility,
             retention=settings.retention,
             fifo=fifo,
-            dead_letters=dead_letters_of(name),
+            dead_letters=dead_letter_queue(name),
             max_receive_count=settings.max_receive_count,
             service=service.name,
         )
         yield Queue(
-            name=dead_letters_of(name),
+            name=dead_letter_queue(name),
             visibility=settings.visibility,
             retention=settings.dead_letter_retention,
             fifo=fifo,

@@ -222,7 +222,7 @@ def _laid_out(graph: Graph) -> _Layout:
     colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(graph.services)}
     top, emitters, rows = _MARGIN + _HEADING, [], []
     for (name, outside), links in _by_emitter(graph).items():
-        height = len(links) * _ROW
+        height = max(len(links), 1) * _ROW
         colour = _GREY if outside else colours[name]
         emitters.append(_Box(name, top, height - (_ROW - _PILL), colour, outside))
         rows += [(link, top + i * _ROW + _PILL / 2) for i, link in enumerate(links)]
@@ -238,16 +238,18 @@ def _laid_out(graph: Graph) -> _Layout:
 
 
 def _by_emitter(graph: Graph) -> dict[tuple[str, bool], list[Link]]:
-    """The links of each emitter, services first, then those outside."""
+    """The links of each emitter, services first, then those outside. A link with several
+    emitters is listed once, so one of them may have none."""
     groups: dict[tuple[str, bool], list[Link]] = {(name, False): [] for name in graph.services}
     for link in graph.links:
         key = (link.emitters[0], False) if link.emitters else (_outside(link), True)
         groups.setdefault(key, []).append(link)
+    emitting = {name for link in graph.links for name in link.emitters}
     ordered = sorted(groups.items(), key=lambda item: (item[0][1], item[0][0]))
     return {
         key: sorted(links, key=lambda link: (not link.consumers, link.consumers, link.name))
         for key, links in ordered
-        if links
+        if links or key[0] in emitting
     }
 
 

@@ -203,3 +203,8 @@ class UpdateTree:
     it was before the update."""
 
     steps: tuple[UpdateStep, ...]
+
+    @property
+    def only_takes_away(self) -> bool:
+        """Such an update makes no item where there is none."""
+        return all(isinstance(step, Remove | DeleteFrom) for step in self.steps)

@@ -44,6 +44,8 @@ class Prepared:
         """The item afterwards. Raises `CannotUpdate` when the update does not go with it."""
         if self.update is None:
             return self.item
+        if old is None and self.update.only_takes_away:
+            return None
         new = updated(self.update, old or self.key.attributes())
         if item_bytes(new) > DYNAMODB_ITEM_BYTES:
             raise CannotUpdate("Item size to update has exceeded the maximum allowed size.")

@@ -1,0 +1,54 @@
+"""`headrace topology`: what services need in AWS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .loading import Services, load_services
+
+if TYPE_CHECKING:
+    from headrace.topology.model import Queue, Topology
+
+
+def topology(
+    services: Services,
+    as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+) -> None:
+    """Show what services need in AWS."""
+    from headrace.topology.derive import topology as derive
+
+    derived = derive(*load_services(services))
+    if as_json:
+        print(json.dumps(derived.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(derived)))
+
+
+def _lines(topology: Topology) -> Iterator[str]:
+    yield f"buses   {', '.join(bus.name for bus in topology.buses) or 'only the default one'}"
+    yield f"tables  {', '.join(table.name for table in topology.tables) or 'none'}"
+    for queue in topology.queues:
+        if queue.dead_letters is not None:
+            yield ""
+            yield from _queue(topology, queue)
+
+
+def _queue(topology: Topology, queue: Queue) -> Iterator[str]:
+    seconds, days = int(queue.visibility.total_seconds()), queue.retention.total_seconds() / 86_400
+    yield f"queue   {queue.name}"
+    yield f"        hidden for {seconds} s once received, kept for {days:g} days"
+    yield f"        to {queue.dead_letters} after {queue.max_receive_count} receives"
+    for rule in topology.rules_into(queue.name):
+        yield f"        rule {rule.name} on the bus {rule.bus}:"
+        yield from (f"          {line}" for line in _branches(rule.pattern))
+
+
+def _branches(pattern: Any) -> Iterator[str]:
+    for branch in pattern.get("$or", [pattern]):
+        yield f"{', '.join(branch['source'])}: {', '.join(branch['detail-type'])}"
+        if "detail" in branch:
+            yield f"  where detail matches {json.dumps(branch['detail'], ensure_ascii=False)}"

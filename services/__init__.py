@@ -1,0 +1,1 @@
+"""The sample shop: three services that share contracts and nothing else."""

@@ -1,0 +1,90 @@
+"""One run of the demo, from an empty account to a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+
+from headrace.aws.client import open_ports
+from headrace.errors import HeadraceError
+from headrace.hosts.local import local_aws
+from headrace.hosts.worker import run_worker
+from headrace.ports import Ports
+from services.demo.report import progress_of
+from services.demo.script import BAD_MESSAGES, Script, place_orders, restock, reuse_an_order_id
+from services.demo.verdict import Verdict, judge, look
+from services.demo.watch import Watch, missing
+from services.inventory.app import inventory
+from services.notification.app import notification
+from services.order.app import order
+
+SERVICES = (order, inventory, notification)
+
+
+class Stopped(HeadraceError):
+    """The services were stopped before the run had ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended. `unfinished` is a sentence, empty if everything happened that should."""
+
+    verdict: Verdict
+    seconds: float
+    unfinished: str = ""
+
+
+async def run(
+    script: Script, watch: Watch, *, emulator: str, limit: float, mail: Path, console: Console
+) -> Ended:
+    """Start an emulator and the services, send what the script says, and await its end for
+    `limit` seconds. Raises `Stopped` at a signal, and `HeadraceError` when something does not
+    start."""
+    with console.status("Starting the emulator …") as status:
+        async with local_aws(SERVICES, emulator=emulator) as config, open_ports(config) as ports:
+            status.stop()
+            started = perf_counter()
+            unfinished = await _play(ports, script, watch, limit, console)
+            seconds = perf_counter() - started
+            found = await look(ports, script, SERVICES, mail)
+            return Ended(judge(script, watch, found), seconds, unfinished)
+
+
+async def _play(ports: Ports, script: Script, watch: Watch, limit: float, console: Console) -> str:
+    """Run workers and script side by side; what is unfinished in the end, as a sentence."""
+    stop = asyncio.Event()
+    workers = asyncio.create_task(run_worker(SERVICES, ports, observer=watch, stop=stop))
+    acts = asyncio.create_task(_act(ports, script, watch))
+    with progress_of(watch, script, console):
+        ended, _ = await asyncio.wait(
+            (workers, acts), timeout=limit, return_when=asyncio.FIRST_COMPLETED
+        )
+        acts.cancel()
+        stop.set()
+        await asyncio.wait((workers, acts))
+    workers.result()
+    if not acts.cancelled():
+        acts.result()
+        return ""
+    late = "; ".join(_missing(script, watch)) or "it had not ended"
+    if workers in ended:
+        raise Stopped(f"The run was stopped: {late}.")
+    return f"It took longer than {limit:g} s: {late}."
+
+
+async def _act(ports: Ports, script: Script, watch: Watch) -> None:
+    await restock(ports, script.sample)
+    await watch.until(lambda: watch.done(inventory.name) == len(script.sample.stock))
+    await place_orders(ports, script)
+    # Not before: of two commands with one order id, the first to come is the order.
+    await watch.until(lambda: script.reused.order_id in watch.placed)
+    await reuse_an_order_id(ports, script)
+    await watch.until(lambda: not _missing(script, watch))
+
+
+def _missing(script: Script, watch: Watch) -> list[str]:
+    return missing(watch, script.order_ids, BAD_MESSAGES, script.doubled_id)

@@ -1,0 +1,87 @@
+"""What the demo sends: stock, orders, one order twice, and two messages that are bad."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.client import send
+from headrace.errors import Refused
+from headrace.ports import Ports, QueueEntry
+from schemas.inventory import RestockItem
+from schemas.values import Customer
+from services.demo.sample import DemoOrder, Sample
+from services.order.app import order as order_service
+
+BUS = order_service.bus
+BAD_MESSAGES = 2
+NOT_JSON = "order: 2 espresso cups, please\n-- \nsent from my phone"
+SOMEBODY_ELSE = Customer(name="Somebody Else", email="somebody.else@example.com")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One run. The first order is the one that is sent twice, the last of the commands the one
+    whose id is used again."""
+
+    sample: Sample
+
+    @property
+    def order_ids(self) -> list[str]:
+        return [order.order_id for order in self.sample.orders]
+
+    @property
+    def commands(self) -> Sequence[DemoOrder]:
+        first, *rest = self.sample.orders
+        return [first, *(order for order in rest if order.via == "command")]
+
+    @property
+    def checkouts(self) -> Sequence[DemoOrder]:
+        return [order for order in self.sample.orders[1:] if order.via == "storefront"]
+
+    @property
+    def doubled_id(self) -> str:
+        """The id of the command that is sent twice."""
+        return command_id(self.commands[0])
+
+    @property
+    def reused(self) -> DemoOrder:
+        """The order whose id is used again, with other content."""
+        return self.commands[-1]
+
+
+def command_id(order: DemoOrder) -> str:
+    return f"place-{order.order_id}"
+
+
+async def restock(ports: Ports, sample: Sample) -> None:
+    stock = [RestockItem(sku=sku, quantity=pieces) for sku, pieces in sample.stock.items()]
+    await send(ports, stock, bus=BUS)
+
+
+async def place_orders(ports: Ports, script: Script) -> None:
+    """Every order, by command or through the storefront; one command twice; and one message
+    that is no JSON among them."""
+    commands = [*script.commands, script.commands[0]]
+    await asyncio.gather(
+        _send_text(ports, NOT_JSON),
+        send(ports, [order.as_checkout() for order in script.checkouts], bus=BUS),
+        send(
+            ports,
+            [order.as_command() for order in commands],
+            bus=BUS,
+            ids=[command_id(order) for order in commands],
+        ),
+    )
+
+
+async def reuse_an_order_id(ports: Ports, script: Script) -> None:
+    """A command of somebody else under the id of an order that was placed."""
+    order = script.reused.model_copy(update={"customer": SOMEBODY_ELSE})
+    await send(ports, [order.as_command()], bus=BUS)
+
+
+async def _send_text(ports: Ports, text: str) -> None:
+    for failure in await ports.queues.send(order_service.name, [QueueEntry(text)]):
+        raise Refused(f"The message that is no JSON was refused: {failure.message}")

@@ -1,0 +1,1 @@
+"""Tells customers how their order ended, in one mail each."""

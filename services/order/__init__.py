@@ -1,0 +1,1 @@
+"""Takes orders, and ends each of them once: confirmed or cancelled."""

@@ -1,0 +1,8 @@
+"""The whole order service, as hosts run it: importing its handlers registers them."""
+
+from __future__ import annotations
+
+from services.order import handlers
+from services.order.service import order
+
+__all__ = ["handlers", "order"]
