@@ -22,7 +22,7 @@ BACKENDS = {
 """By the folder of a test."""
 
 NO_DYNOXIDE = pytest.mark.skipif(
-    "HEADRACE_DYNOXIDE" not in os.environ,
+    not os.environ.get("HEADRACE_DYNOXIDE"),
     reason="HEADRACE_DYNOXIDE does not name a dynoxide binary",
 )
 MARKS: dict[str, tuple[pytest.MarkDecorator, ...]] = {

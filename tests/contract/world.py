@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import uuid4
 
-from headrace.aws.client import AwsConfig, open_ports
+from headrace.aws.client import open_ports
+from headrace.aws.config import AwsConfig
 from headrace.aws.provision import provision
 from headrace.ports import Delivery, Ports
 from headrace.testing.memory import ManualClock, MemoryCloud, memory_ports

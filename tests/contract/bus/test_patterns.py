@@ -34,7 +34,9 @@ CASES = (
     Case("anything-but", {"a": [{"anything-but": "x"}]}, {"a": "y"}, {"a": "x"}),
     Case("anything-but-list", {"a": [{"anything-but": ["x", "y"]}]}, {"a": "z"}, {"a": "y"}),
     Case("anything-but-number", {"a": [{"anything-but": [1, 2]}]}, {"a": 3}, {"a": 2}),
-    Case("anything-but-prefix", {"a": [{"anything-but": {"prefix": "ab"}}]}, {"a": "b"}, {"a": "abc"}),
+    Case(
+        "anything-but-prefix", {"a": [{"anything-but": {"prefix": "ab"}}]}, {"a": "b"}, {"a": "abc"}
+    ),
     Case("anything-but-absent", {"a": [{"anything-but": "x"}]}, {"a": None}, {"b": "y"}),
     Case("greater", {"a": [{"numeric": [">", 10]}]}, {"a": 10.5}, {"a": 10}),
     Case("at-most", {"a": [{"numeric": ["<=", 10]}]}, {"a": 10}, {"a": 10.5}),
@@ -50,7 +52,12 @@ CASES = (
     Case("all-fields", {"a": [1], "b": [2]}, {"a": 1, "b": 2}, {"a": 1, "b": 3}),
     Case("any-operator", {"a": ["x", {"numeric": [">", 1]}]}, {"a": 2}, {"a": 1}),
     Case("array", {"a": ["x"]}, {"a": ["w", "x"]}, {"a": ["w", ["y"]]}),
-    Case("array-of-objects", {"a": {"b": ["x"]}}, {"a": [{"b": "w"}, {"b": "x"}]}, {"a": [{"b": "w"}]}),
+    Case(
+        "array-of-objects",
+        {"a": {"b": ["x"]}},
+        {"a": [{"b": "w"}, {"b": "x"}]},
+        {"a": [{"b": "w"}]},
+    ),
 )
 
 
@@ -76,7 +83,7 @@ async def everything(world: World) -> dict[str, list[Any]]:
     """The details that arrived, by source."""
     found: dict[str, list[Any]] = {}
     while True:
-        some = await world.ports.queues.receive("orders", limit=10, wait=timedelta(seconds=1))
+        some = await world.receive_within("orders", timedelta(seconds=1))
         if not some:
             return found
         for body in (json.loads(delivery.body) for delivery in some):

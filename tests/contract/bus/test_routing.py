@@ -26,7 +26,9 @@ EVERY_ORDER = shop(Rule("orders", "shop", {"source": ["shop.order"]}, "orders"))
 
 def placed(detail: Any = None, **changes: Any) -> BusEntry:
     text = json.dumps({} if detail is None else detail)
-    return BusEntry(**{"source": "shop.order", "detail_type": "OrderPlaced", "detail": text} | changes)
+    return BusEntry(
+        **{"source": "shop.order", "detail_type": "OrderPlaced", "detail": text} | changes
+    )
 
 
 async def put(world: World, *entries: BusEntry, bus: str = "shop") -> None:

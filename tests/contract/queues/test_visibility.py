@@ -65,7 +65,9 @@ async def test_a_message_in_flight_can_be_kept_hidden_for_longer(world: World) -
     await world.provision(SHORT_VISIBILITY)
     first = await sent_and_received(world)
 
-    assert await world.ports.queues.change_visibility("orders", [(first.receipt_handle, LONG)]) == []
+    assert (
+        await world.ports.queues.change_visibility("orders", [(first.receipt_handle, LONG)]) == []
+    )
 
     assert await world.receive_within("orders", SOON) == []
 
@@ -109,7 +111,9 @@ async def test_the_visibility_of_a_deleted_message_cannot_be_changed(world: Worl
     first = await sent_and_received(world)
     await world.ports.queues.delete("orders", [first.receipt_handle])
 
-    (failure,) = await world.ports.queues.change_visibility("orders", [(first.receipt_handle, LONG)])
+    (failure,) = await world.ports.queues.change_visibility(
+        "orders", [(first.receipt_handle, LONG)]
+    )
 
     assert (failure.index, failure.retryable) == (0, False)
 
@@ -178,7 +182,7 @@ async def test_a_message_moves_to_the_dead_letter_queue_once_its_count_exceeds_t
 
     counts = [(await received(world, visibility=timedelta(0))).receive_count for _ in range(2)]
     assert counts == [1, 2]
-    assert await world.ports.queues.receive("orders", limit=10, wait=SECOND) == []
+    assert await world.receive_within("orders", SECOND) == []
 
     (dead,) = await world.ports.queues.receive("orders-dlq", limit=10, wait=SOON)
     assert (dead.body, dead.attributes, dead.queue) == ("poison", attributes, "orders-dlq")

@@ -166,6 +166,20 @@ async def test_provisioning_again_keeps_the_items() -> None:
     assert len(aws.store.items("orders")) == 1
 
 
+async def test_a_refusal_names_the_call_that_was_refused() -> None:
+    store = cloud().store
+    calls = {
+        "BatchGetItem": store.get([]),
+        "BatchWriteItem": store.write([put(n={"N": "many"})]),
+        "TransactWriteItems": store.transact([put(n={"N": "many"})], token="t"),
+        "Query": store.query("orders", "order#1", limit=0),
+    }
+    for operation, call in calls.items():
+        with pytest.raises(Refused) as caught:
+            await call
+        assert (caught.value.operation, caught.value.code) == (operation, "ValidationException")
+
+
 async def test_calls_are_counted_by_method_and_refused_ones_too() -> None:
     aws = cloud()
     await aws.store.write([put()])

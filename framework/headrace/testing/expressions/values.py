@@ -24,7 +24,7 @@ _EXACT: Final = Context(prec=400, Emax=999_999, Emin=-999_999)
 
 def invalid(message: str) -> Refused:
     """DynamoDB's answer to a request it cannot make sense of."""
-    return Refused(message, operation="TransactWriteItems", code="ValidationException")
+    return Refused(message, code="ValidationException")
 
 
 def type_of(value: AttributeValue) -> str:

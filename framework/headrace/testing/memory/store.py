@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
-from headrace.errors import CancellationReason, NotProvisioned, Refused, TransactionCanceled
+from headrace.errors import CancellationReason, CloudError, NotProvisioned, TransactionCanceled
 from headrace.limits import (
     BATCH_GET_KEYS,
     BATCH_WRITE_ITEMS,
@@ -17,7 +18,7 @@ from headrace.limits import (
 )
 from headrace.ports import Action, Check, Clock, Delete, Item, ItemKey, Page, Put
 from headrace.testing.expressions import CannotUpdate
-from headrace.testing.expressions.values import copied_item, item_bytes
+from headrace.testing.expressions.values import copied_item, invalid, item_bytes
 from headrace.testing.memory.actions import Prepared, prepare, require_key, stored_item
 from headrace.testing.memory.tokens import Tokens
 from headrace.topology.model import Table
@@ -43,25 +44,28 @@ class MemoryStore:
 
     def items(self, table: str) -> list[Item]:
         """Every item of a table, by partition and sort key."""
-        partitions = self._table(table, "Scan")
+        partitions = self._table(table)
         return [
             copied_item(partitions[pk][sk])
             for pk in sorted(partitions)
             for sk in sorted(partitions[pk])
         ]
 
-    def _table(self, name: str, operation: str) -> dict[str, dict[str, Item]]:
+    def _table(self, name: str) -> dict[str, dict[str, Item]]:
         if name not in self._tables:
             raise NotProvisioned(
                 f"There is no table {name!r}; provision a topology that names it.",
-                operation=operation,
                 code="ResourceNotFoundException",
             )
         return self._tables[name]
 
-    def _require_tables(self, keys: Iterable[ItemKey], operation: str) -> None:
+    def _require_keys(self, keys: Sequence[ItemKey]) -> None:
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise invalid(f"The item {twice[0]} is named more than once.")
         for key in keys:
-            self._table(key.table, operation)
+            require_key(key.attributes())
+            self._table(key.table)
 
     def _read(self, key: ItemKey) -> Item | None:
         return self._tables[key.table].get(key.pk, {}).get(key.sk)
@@ -80,26 +84,21 @@ class MemoryStore:
 
     async def get(self, keys: Sequence[ItemKey]) -> list[Item | None]:
         await self._begin("get")
-        _require_count("BatchGetItem", "keys", len(keys), BATCH_GET_KEYS)
-        _require_distinct("BatchGetItem", keys)
-        for key in keys:
-            require_key(key.attributes())
-        self._require_tables(keys, "BatchGetItem")
+        with _during("BatchGetItem"):
+            _require_count("keys", len(keys), BATCH_GET_KEYS)
+            self._require_keys(keys)
         found = [self._read(key) for key in keys]
         return [None if item is None else copied_item(item) for item in found]
 
     async def transact(self, actions: Sequence[Action], *, token: str) -> None:
         await self._begin("transact")
-        operation = "TransactWriteItems"
-        _require_count(operation, "actions", len(actions), TRANSACTION_ACTIONS)
-        prepared = [prepare(action) for action in actions]
-        keys = [action.key for action in prepared]
-        _require_distinct(operation, keys)
-        self._require_tables(keys, operation)
-        if not self._tokens.is_new(token, actions):
-            return
-        self._commit(prepared)
-        self._tokens.remember(token, actions)
+        with _during("TransactWriteItems"):
+            _require_count("actions", len(actions), TRANSACTION_ACTIONS)
+            prepared = [prepare(action) for action in actions]
+            self._require_keys([action.key for action in prepared])
+            if self._tokens.is_new(token, actions):
+                self._commit(prepared)
+                self._tokens.remember(token, actions)
 
     def _commit(self, prepared: Sequence[Prepared]) -> None:
         """All of it or, with a reason for each action, none."""
@@ -115,18 +114,14 @@ class MemoryStore:
 
     async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
         await self._begin("write")
-        operation = "BatchWriteItem"
-        _require_count(operation, "actions", len(actions), BATCH_WRITE_ITEMS)
-        if any(action.condition is not None for action in actions):
-            raise _refused(operation, "A batch takes no conditions; use a transaction.")
-        keys = [action.key for action in actions]
-        _require_distinct(operation, keys)
-        for key in keys:
-            require_key(key.attributes())
-        self._require_tables(keys, operation)
-        items = [stored_item(a.item) if isinstance(a, Put) else None for a in actions]
-        for key, item in zip(keys, items, strict=True):
-            self._write(key, item)
+        with _during("BatchWriteItem"):
+            _require_count("actions", len(actions), BATCH_WRITE_ITEMS)
+            if any(action.condition is not None for action in actions):
+                raise invalid("A batch takes no conditions; use a transaction.")
+            self._require_keys([action.key for action in actions])
+            items = [stored_item(a.item) if isinstance(a, Put) else None for a in actions]
+        for action, item in zip(actions, items, strict=True):
+            self._write(action.key, item)
         return []
 
     async def query(
@@ -141,9 +136,10 @@ class MemoryStore:
         consistent: bool = False,
     ) -> Page:
         await self._begin("query")
-        if limit is not None and limit < 1:
-            raise _refused("Query", f"A page has at least one item, not {limit}.")
-        partition = self._table(table, "Query").get(pk, {})
+        with _during("Query"):
+            if limit is not None and limit < 1:
+                raise invalid(f"A page has at least one item, not {limit}.")
+            partition = self._table(table).get(pk, {})
         found = sorted((sk for sk in partition if sk.startswith(sk_prefix)), reverse=not forward)
         if start is not None:
             after = start["sk"]["S"]
@@ -180,24 +176,22 @@ def _page(items: Sequence[Item], limit: int | None) -> Page:
 # --- what DynamoDB does not take -------------------------------------------------------
 
 
-def _refused(operation: str, message: str) -> Refused:
-    return Refused(message, operation=operation, code="ValidationException")
+@contextmanager
+def _during(operation: str) -> Iterator[None]:
+    """Every error names the call it was made in."""
+    try:
+        yield
+    except CloudError as error:
+        error.operation = operation
+        raise
 
 
-def _require_count(operation: str, what: str, count: int, most: int) -> None:
+def _require_count(what: str, count: int, most: int) -> None:
     if not 1 <= count <= most:
-        raise _refused(operation, f"{operation} takes 1 to {most} {what}, not {count}.")
-
-
-def _require_distinct(operation: str, keys: Sequence[ItemKey]) -> None:
-    twice = [key for key, count in Counter(keys).items() if count > 1]
-    if twice:
-        raise _refused(operation, f"{operation} names the item {twice[0]} more than once.")
+        raise invalid(f"A call takes 1 to {most} {what}, not {count}.")
 
 
 def _require_total(items: Iterable[Item | None]) -> None:
     size = sum(item_bytes(item) for item in items if item is not None)
     if size > TRANSACTION_BYTES:
-        raise _refused(
-            "TransactWriteItems", f"The items have {size} bytes; 4 MB are the most together."
-        )
+        raise invalid(f"The items have {size} bytes; a transaction takes {TRANSACTION_BYTES}.")
