@@ -36,11 +36,15 @@ async def send(
     under its id is a duplicate to its consumers. A native event goes as its own producer sends
     it, without metadata, so it has the id that EventBridge gives it.
 
-    Raises `TooLarge` before anything is sent, and `NotSent` after everything was tried.
+    Raises `TooLarge` and, for a bus that does not exist, `NotProvisioned` before anything is
+    sent, and `NotSent` after everything was tried.
     """
     outgoing = _sealed(ports, messages, ids)
     for message in outgoing:
         refuse_unsendable(message)
+    if any(message.owner is None for message in outgoing):
+        # EventBridge takes an event for a bus that does not exist, says yes, and loses it.
+        await ports.bus.require(bus)
     outbox = Outbox("client", bus, ports.bus, ports.queues, ports.randomness, Unobserved())
     answers = await asyncio.gather(
         *(outbox.dispatch([message]) for message in outgoing), return_exceptions=True

@@ -7,6 +7,7 @@ come from and in how an outcome is carried out.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -18,8 +19,8 @@ from headrace.coalesce import Coalescer
 from headrace.codec import Codec
 from headrace.context import Context, bind
 from headrace.envelope import Envelope, Metadata, Outgoing, caused_metadata, derived_id, seal
-from headrace.errors import Conflict, DecodeError, DefinitionError, NoTable
-from headrace.events import Message
+from headrace.errors import Conflict, DecodeError, DefinitionError, NoTable, Refused
+from headrace.events import Event, Message
 from headrace.inbox import Committed, Inbox, Unrecorded
 from headrace.limits import BATCH_GET_KEYS
 from headrace.middleware import Call, Invocation, compose
@@ -29,6 +30,8 @@ from headrace.outcome import Ack, DeadLetter, Outcome, combine
 from headrace.ports import Action, Delivery, Item, ItemKey, Ports
 from headrace.service import Argument, Handler, Service
 from headrace.transaction import Transaction
+
+logger = logging.getLogger(__name__)
 
 COMMIT_ATTEMPTS = 8
 """Runs of a handler on fresh reads within one delivery, before the message comes again."""
@@ -218,14 +221,29 @@ class Pipeline:
 async def running(
     service: Service, ports: Ports, observer: Observer | None = None
 ) -> AsyncIterator[Pipeline]:
-    """A service with its resources open; on leaving, everything is flushed, then closed."""
+    """A service with its resources open; on leaving, everything is flushed, then closed.
+
+    Raises `NotProvisioned` if it publishes events and its bus does not exist.
+    """
     async with AsyncExitStack() as stack:
+        await _require_bus(service, ports)
         resources = None
         if service.resources is not None:
             resources = await stack.enter_async_context(service.resources())
         pipeline = Pipeline(service, ports, resources, observer or Unobserved())
         stack.push_async_callback(pipeline.flush)
         yield pipeline
+
+
+async def _require_bus(service: Service, ports: Ports) -> None:
+    """EventBridge takes an event for a bus that does not exist, says yes, and loses it."""
+    if not any(issubclass(cls, Event) for handler in service.handlers for cls in handler.emits):
+        return
+    try:
+        await ports.bus.require(service.bus)
+    except Refused as error:
+        # A role that may put events need not be allowed to describe the bus.
+        logger.warning("Whether the bus %r exists could not be seen: %s", service.bus, error)
 
 
 async def _in_time(handler: Handler, run: Awaitable[Any]) -> Any:

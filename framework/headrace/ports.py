@@ -128,7 +128,12 @@ class Bus(Protocol):
 
     async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
         """One PutEvents call of 1 to 10 entries, less than 1 MB in total. The service does
-        not deduplicate: an entry sent again is a second event with the same `detail`."""
+        not deduplicate: an entry sent again is a second event with the same `detail`. To a bus
+        that does not exist EventBridge answers with success, and the event is gone."""
+        ...
+
+    async def require(self, bus: str) -> None:
+        """Raises `NotProvisioned` if there is no such bus. Ask before the first `put`."""
         ...
 
 

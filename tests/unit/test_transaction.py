@@ -16,6 +16,7 @@ from headrace.errors import (
     DefinitionError,
     HeadraceError,
     NoTable,
+    NotProvisioned,
     PoisonMessage,
     TooLarge,
     Unreachable,
@@ -180,6 +181,8 @@ class Recording:
         self.calls = 0
         self._refuse = refuse
 
+    async def require(self, bus: str) -> None: ...
+
     async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
         self.calls += 1
         if self._refuse(self.calls):
@@ -226,6 +229,15 @@ async def test_an_entry_the_bus_refuses_for_a_moment_is_sent_again_by_itself(wor
     async with world.pipeline(bus=bus) as pipeline:
         assert await pipeline.consume(world.delivery(Counted(name="a"))) == Ack()
     assert (len(bus.entries), bus.calls) == (1, 2)
+
+
+async def test_a_service_does_not_start_on_a_bus_that_would_swallow_its_events(
+    world: World,
+) -> None:
+    world.service = Service("count", bus="nowhere")
+    counting(world.service)
+    with pytest.raises(NotProvisioned, match="nowhere"):
+        await world.deliver(Counted(name="a"))
 
 
 async def test_the_ids_of_what_is_sent_derive_from_the_cause(world: World) -> None:

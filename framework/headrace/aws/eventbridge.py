@@ -43,6 +43,11 @@ class EventBridgeBus:
             if "ErrorCode" in result
         ]
 
+    async def require(self, bus: str) -> None:
+        name = self._config.physical(bus)
+        with translated("DescribeEventBus", f"bus '{name}'", self._place):
+            await self._client.describe_event_bus(Name=name)
+
 
 def _request_entry(entry: BusEntry, bus: str) -> PutEventsRequestEntryTypeDef:
     request: PutEventsRequestEntryTypeDef = {

@@ -6,6 +6,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
+from headrace.errors import NotProvisioned
 from headrace.ports import BusEntry, Delivery
 from headrace.topology.model import Bus, Queue, Rule, Topology
 from tests.contract.deviations import deviates
@@ -141,3 +144,12 @@ async def test_a_rule_provisioned_again_takes_its_new_pattern(world: World) -> N
     await put(world, placed(), placed(source="shop.payment"))
 
     assert json.loads((await received(world)).body)["source"] == "shop.payment"
+
+
+async def test_a_bus_that_does_not_exist_is_known_before_anything_is_put(world: World) -> None:
+    await world.provision(EVERY_ORDER)
+
+    await world.ports.bus.require("shop")
+    await world.ports.bus.require("default")
+    with pytest.raises(NotProvisioned, match="nowhere"):
+        await world.ports.bus.require("nowhere")

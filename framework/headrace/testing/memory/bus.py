@@ -86,6 +86,11 @@ class MemoryBus:
                 failures.append(EntryFailure(index, *reason, retryable=False))
         return failures
 
+    async def require(self, bus: str) -> None:
+        self.calls["require"] += 1
+        await asyncio.sleep(0)
+        self._of(bus, "DescribeEventBus")
+
     def emit(self, bus: str, entry: BusEntry, *, resources: Sequence[str] = ()) -> None:
         """An event of AWS itself (`source="aws.…"`), which nobody else may put. Raises
         `Refused` for a malformed one."""
