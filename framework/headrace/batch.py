@@ -47,7 +47,8 @@ class Batch:
         self._observer = observer
 
     async def run(self, deliveries: Sequence[Delivery]) -> dict[str, Outcome]:
-        """The outcome of every delivery by message id. Never raises but when cancelled."""
+        """The outcomes by message id; a delivery without one counts as failed. Never raises but
+        when cancelled."""
         outcomes: dict[str, Outcome] = {}
         async with asyncio.TaskGroup() as lanes:
             for lane in in_lanes(deliveries):

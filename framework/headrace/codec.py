@@ -189,7 +189,7 @@ def _refuse_other_source(source: object, contract: Contract) -> None:
 def _validate_metadata(metadata: object, contract: Contract) -> Metadata:
     try:
         found = Metadata.model_validate_json(orjson.dumps(metadata))
-    except ValidationError as error:
+    except (ValidationError, orjson.JSONEncodeError) as error:
         raise SchemaMismatch(
             f"The metadata of {contract.name} is not valid: {_summary(error)}."
         ) from error
@@ -242,14 +242,19 @@ def _foreign_metadata(contract: Contract, wire: Mapping[str, Any], delivery: Del
     sent straight to the queue is known by its message id.
     """
     identifier = str(wire.get("id") or delivery.message_id)
-    return Metadata(
-        id=identifier,
-        type=contract.name,
-        version=contract.version,
-        time=_time_of(wire.get("time"), delivery),
-        correlation_id=identifier,
-        traceparent=traceparent_from_xray(delivery.trace_header),
-    )
+    try:
+        return Metadata(
+            id=identifier,
+            type=contract.name,
+            version=contract.version,
+            time=_time_of(wire.get("time"), delivery),
+            correlation_id=identifier,
+            traceparent=traceparent_from_xray(delivery.trace_header),
+        )
+    except ValidationError as error:
+        raise SchemaMismatch(
+            f"The envelope of {contract.name} is not valid: {_summary(error)}."
+        ) from error
 
 
 def _time_of(time: object, delivery: Delivery) -> datetime:

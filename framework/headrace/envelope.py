@@ -11,6 +11,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from headrace.events import Message, contract_of
+from headrace.text import xml_legal
 from headrace.trace import xray_from_traceparent
 
 MessageT_co = TypeVar("MessageT_co", bound=Message, covariant=True)
@@ -112,7 +113,7 @@ def seal(message: Message, metadata: Metadata) -> Outgoing:
     return Outgoing(
         id=metadata.id,
         detail_type=contract.name,
-        detail=_xml_legal(detail),
+        detail=xml_legal(detail),
         time=metadata.time,
         source=contract.source,
         owner=contract.owner,
@@ -129,8 +130,3 @@ def queue_body(outgoing: Outgoing) -> str:
 
 def _quoted(text: str) -> str:
     return orjson.dumps(text).decode()
-
-
-def _xml_legal(json: str) -> str:
-    # SQS takes only characters that XML allows; these two are legal JSON and are not.
-    return json.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")

@@ -88,6 +88,10 @@ class RetryLater(HeadraceError):
         self.delay = delay
 
 
+class HandlerEnded(HeadraceError):
+    """The handler ended in a way that would have ended more than itself."""
+
+
 # --- the commit ------------------------------------------------------------------------
 
 

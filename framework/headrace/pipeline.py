@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,14 @@ from headrace.coalesce import Coalescer
 from headrace.codec import Codec
 from headrace.context import Context, bind
 from headrace.envelope import Envelope, Metadata, Outgoing, caused_metadata, derived_id, seal
-from headrace.errors import Conflict, DecodeError, DefinitionError, NoTable, Refused
+from headrace.errors import (
+    Conflict,
+    DecodeError,
+    DefinitionError,
+    HandlerEnded,
+    NoTable,
+    Refused,
+)
 from headrace.events import Event, Message
 from headrace.inbox import Committed, Inbox, Unrecorded
 from headrace.limits import BATCH_GET_KEYS
@@ -27,6 +34,7 @@ from headrace.middleware import Call, Invocation, compose
 from headrace.observer import Observer, Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
 from headrace.outcome import Ack, DeadLetter, Outcome, combine
+from headrace.policy import reason_of
 from headrace.ports import Action, Delivery, Item, ItemKey, Ports
 from headrace.service import Argument, Handler, Service
 from headrace.transaction import Transaction
@@ -75,7 +83,7 @@ class Pipeline:
         try:
             envelope = self._codec(delivery.queue).decode(delivery)
         except DecodeError as error:
-            return DeadLetter(str(error), error=error)
+            return DeadLetter(reason_of(error), error=error)
         return combine(
             [
                 await self._handle(handler, envelope, delivery)
@@ -149,7 +157,7 @@ class Pipeline:
         )
         invocation = Invocation(self.service.name, handler.name, envelope, delivery, transaction)
         try:
-            result = await _in_time(handler, self._calls[handler.name](invocation))
+            result = await _in_time(handler, _contained(self._calls[handler.name](invocation)))
             transaction.publish(*_messages_in(result, handler))
         finally:
             actions, messages = transaction.close()
@@ -180,7 +188,7 @@ class Pipeline:
             }
             if handler.is_async:
                 return await handler.function(**arguments)
-            return await asyncio.to_thread(handler.function, **arguments)
+            return await asyncio.to_thread(_in_thread, handler.function, arguments)
 
         return compose(self.service.middleware, call)
 
@@ -244,6 +252,28 @@ async def _require_bus(service: Service, ports: Ports) -> None:
     except Refused as error:
         # A role that may put events need not be allowed to describe the bus.
         logger.warning("Whether the bus %r exists could not be seen: %s", service.bus, error)
+
+
+async def _contained(run: Awaitable[Any]) -> Any:
+    """A handler fails for itself alone, even where it would end its task or the process."""
+    try:
+        return await run
+    except SystemExit as error:
+        raise HandlerEnded(f"The handler called sys.exit({error.code}).") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody asked this delivery to stop: the handler awaited something that was cancelled.
+        raise HandlerEnded("The handler awaited a task that was cancelled.") from error
+
+
+def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:
+        # No future takes a StopIteration, so whoever awaits the thread would wait for ever.
+        raise HandlerEnded("The handler raised StopIteration.") from error
 
 
 async def _in_time(handler: Handler, run: Awaitable[Any]) -> Any:

@@ -9,12 +9,14 @@ from headrace.errors import (
     CloudError,
     CommitError,
     DecodeError,
+    HeadraceError,
     PoisonMessage,
     RetryLater,
     TooLarge,
 )
 from headrace.outcome import DeadLetter, Outcome, Retry
 from headrace.ports import Randomness
+from headrace.text import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Policy:
         randomness: Randomness,
         handler: str | None = None,
     ) -> Outcome:
-        reason = _reason(error)
+        reason = reason_of(error)
         if isinstance(error, (PoisonMessage, *self.dead_letter, DecodeError, TooLarge)):
             return DeadLetter(reason, handler, error)
         delay = self.backoff.delay(receive_count, randomness)
@@ -85,7 +87,8 @@ class Policy:
         return " ".join(self.sentences())
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, (DecodeError, PoisonMessage, RetryLater, CloudError, CommitError)):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+def reason_of(error: BaseException) -> str:
+    """Why, in a sentence that fits into a dead letter."""
+    if isinstance(error, HeadraceError):
+        return shown(str(error))
+    return shown(f"{type(error).__name__}: {error}")

@@ -17,6 +17,7 @@ from headrace.errors import CloudError, Refused, Throttled
 from headrace.limits import SQS_ATTRIBUTES, SQS_BATCH_ENTRIES, SQS_MAX_VISIBILITY, SQS_MESSAGE_BYTES
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Attribute, Clock, Delivery, EntryFailure, QueueEntry, Queues
+from headrace.text import shown, xml_legal
 from headrace.topology.model import dead_letter_queue
 
 logger = logging.getLogger(__name__)
@@ -136,10 +137,10 @@ class Settler:
             "first_time": delivery.sent_at,
             "last_time": self._clock.now(),
             "correlation_id": outcome.correlation_id,
-            "error": type(outcome.error).__name__ if outcome.error else None,
+            "error": shown(type(outcome.error).__name__) if outcome.error else None,
             "digest": digest(outcome.error) if outcome.error else None,
         }
-        return orjson.dumps(note).decode()
+        return xml_legal(orjson.dumps(note).decode())
 
     def _coalesced(
         self,

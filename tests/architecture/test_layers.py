@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "framework" / "headrace"
 
 LAYERS = (
-    ("errors", "outcome", "limits"),
+    ("errors", "outcome", "limits", "text"),
     ("events", "ports", "trace"),
     ("envelope", "system", "attributes", "coalesce", "topology.model"),
     ("aws", "testing", "codec", "context", "policy", "filters", "observer", "entity"),

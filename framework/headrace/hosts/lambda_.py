@@ -21,7 +21,7 @@ from headrace.aws.lambda_records import delivery_from_lambda
 from headrace.batch import Batch
 from headrace.errors import HeadraceError
 from headrace.observer import Observer, Unobserved
-from headrace.outcome import Ack, Outcome, Retry
+from headrace.outcome import Ack, DeadLetter, Outcome
 from headrace.pipeline import Pipeline, running
 from headrace.ports import Delivery, Ports
 from headrace.service import Service
@@ -98,7 +98,12 @@ class LambdaHandler:
         deliveries = [delivery_from_lambda(r, self._config, deadline=deadline) for r in records]
         settler = Settler(pipeline.ports.queues, pipeline.ports.clock, deletes=False)
         outcomes = await self._batch(pipeline, settler.settle).run(deliveries)
-        failed = [id for id, outcome in outcomes.items() if isinstance(outcome, Retry)]
+        # Lambda deletes what is not named here, so what has no outcome is named too.
+        failed = [
+            delivery.message_id
+            for delivery in deliveries
+            if not isinstance(outcomes.get(delivery.message_id), (Ack, DeadLetter))
+        ]
         return {"batchItemFailures": [{"itemIdentifier": id} for id in failed]}
 
     async def _handle_one(
@@ -116,9 +121,10 @@ class LambdaHandler:
             deadline=deadline,
         )
         outcomes = await self._batch(pipeline, _leave).run([delivery])
-        outcome = outcomes[delivery.message_id]
+        outcome = outcomes.get(delivery.message_id)
         if not isinstance(outcome, Ack):
-            raise NotHandled(f"{self._service.name} did not handle the event: {outcome.reason}")
+            reason = outcome.reason if outcome else "it was cancelled."
+            raise NotHandled(f"{self._service.name} did not handle the event: {reason}")
 
     def _batch(self, pipeline: Pipeline, settle: Callable[[Delivery, Outcome], Any]) -> Batch:
         return Batch(
