@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel
 
 from headrace.ports import AttributeValue, Item
 
@@ -22,7 +25,8 @@ def dump(value: Any) -> AttributeValue:
 
     `datetime`, `date`, `time` and `UUID` become text, an enum its value, a `timedelta` its
     seconds, a nested model a map. Raises `ValueError` with a sentence for what DynamoDB
-    cannot hold: NaN, infinity, more than 38 digits, a map with keys that are not text.
+    cannot hold: NaN, infinity, more than 38 digits, a map with keys that are not text, a type
+    that has no place there.
     """
     match value:
         case None:
@@ -49,10 +53,15 @@ def dump(value: Any) -> AttributeValue:
             return {"M": dump_fields(value)}
         case set() | frozenset():
             return _dump_set(value)
-        case list() | tuple():
+        case list() | tuple() | deque():
             return {"L": [dump(entry) for entry in value]}
-        case _:
+        case PurePath() | AnyUrl() | IPv4Address() | IPv6Address():
             return {"S": str(value)}
+        case _:
+            raise ValueError(
+                f"A {type(value).__name__} has no attribute type in DynamoDB: keep it as text or "
+                "as a nested model."
+            )
 
 
 def dump_fields(fields: Mapping[Any, Any]) -> Item:
@@ -100,6 +109,8 @@ def _number(value: int | float | Decimal) -> str:
         raise ValueError(f"{value} is not a number that DynamoDB can hold.")
     # Not `normalize()`, which rounds to the 28 digits of the default context.
     digits = "".join(map(str, number.as_tuple().digits)).strip("0")
+    if number and not -130 <= number.adjusted() <= 125:
+        raise ValueError(f"{value} is outside of what DynamoDB holds, 1E-130 to 9.9E+125.")
     if len(digits) > MAX_DIGITS:
         raise ValueError(
             f"{value} has {len(digits)} significant digits: DynamoDB keeps {MAX_DIGITS}. "

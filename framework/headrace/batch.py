@@ -63,7 +63,7 @@ class Batch:
         held_back = False
         for delivery in lane:
             if held_back:
-                outcome = await self._settle(delivery, _HELD_BACK)
+                outcome = await self._settled(delivery, _HELD_BACK)
             else:
                 async with self._limiter:
                     outcome = await self._carry(delivery)
@@ -71,15 +71,20 @@ class Batch:
             held_back = held_back or isinstance(outcome, Retry)
 
     async def _carry(self, delivery: Delivery) -> Outcome:
-        self._observer.received(self._service, delivery)
         try:
-            outcome = await self._settle(delivery, await self._consume_in_time(delivery))
+            self._observer.received(self._service, delivery)
+            outcome = await self._consume_in_time(delivery)
         except Exception as error:
-            # Nothing in here should raise. If it does, the others of the batch must not suffer.
-            logger.exception("Message %s could not be settled.", delivery.message_id)
-            outcome = Retry(f"{type(error).__name__}: {error}", error=error)
+            outcome = _unexpected(delivery, error)
+        outcome = await self._settled(delivery, outcome)
         self._observer.settled(self._service, delivery, outcome)
         return outcome
+
+    async def _settled(self, delivery: Delivery, outcome: Outcome) -> Outcome:
+        try:
+            return await self._settle(delivery, outcome)
+        except Exception as error:
+            return _unexpected(delivery, error)
 
     async def _consume_in_time(self, delivery: Delivery) -> Outcome:
         if delivery.deadline is None:
@@ -95,6 +100,12 @@ class Batch:
             if not limit.expired():
                 raise
             return Retry("It was not done by the deadline and was stopped.", timedelta(0))
+
+
+def _unexpected(delivery: Delivery, error: Exception) -> Retry:
+    # Nothing should raise. If something does, the others of the batch must not suffer.
+    logger.error("Message %s could not be settled.", delivery.message_id, exc_info=error)
+    return Retry(f"{type(error).__name__}: {error}", error=error)
 
 
 _HELD_BACK = Retry("A message before it in its group comes again first.", timedelta(0))

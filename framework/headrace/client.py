@@ -16,7 +16,7 @@ from headrace.events import Message, contract_of
 from headrace.limits import BATCH_GET_KEYS
 from headrace.observer import Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
-from headrace.ports import Ports
+from headrace.ports import Item, ItemKey, Ports
 
 
 class NotSent(DispatchError):
@@ -58,10 +58,13 @@ async def read(
 ) -> list[EntityT | None]:
     """Entities whose key has one field, by the values of that field, as they are now."""
     keys = [key_for(cls, table, (id,), {}) for id in ids]
-    items = []
-    for start in range(0, len(keys), BATCH_GET_KEYS):
-        items += await ports.store.get(keys[start : start + BATCH_GET_KEYS])
-    return [None if item is None else from_item(cls, item) for item in items]
+    distinct = list(dict.fromkeys(keys))
+    items: dict[ItemKey, Item | None] = {}
+    for start in range(0, len(distinct), BATCH_GET_KEYS):
+        some = distinct[start : start + BATCH_GET_KEYS]
+        items |= zip(some, await ports.store.get(some), strict=True)
+    found = [items[key] for key in keys]
+    return [None if item is None else from_item(cls, item) for item in found]
 
 
 def _sealed(ports: Ports, messages: Sequence[Message], ids: Sequence[str] | None) -> list[Outgoing]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Entry = TypeVar("Entry")
@@ -65,13 +66,16 @@ class Coalescer(Generic[Entry, Answer]):
             self._timer = None
         batch, self._waiting, self._weight = self._waiting, [], 0
         if batch:
-            call = asyncio.ensure_future(self._carry(batch))
+            # In a context of its own: a batch belongs to none of its callers more than another.
+            call = asyncio.get_running_loop().create_task(self._carry(batch), context=Context())
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
 
     async def _carry(self, batch: list[tuple[Entry, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._call([entry for entry, _ in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(batch)} entries got {len(answers)} answers.")
         except BaseException as error:
             for _, future in batch:
                 _fail(future, error)

@@ -8,13 +8,15 @@ take (an older version, another wrapping, something broken) is looked at more cl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NotRequired, Union, cast
 
-import orjson
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
+from headrace.dead_letter import original_id
 from headrace.envelope import Envelope, Metadata
 from headrace.errors import (
     NotAnEnvelope,
@@ -69,7 +71,8 @@ class Codec:
             )
         if body.get("Type") == "Notification" and isinstance(body.get("Message"), str):
             inner = _parse(body["Message"])
-            return self._decode_closely(inner, delivery, _sns_attributes(body))
+            known = replace(delivery, message_id=str(body.get("MessageId") or delivery.message_id))
+            return self._decode_closely(inner, known, _sns_attributes(body))
         if "detail-type" in body and "detail" in body:
             return self._decode_enveloped(body, delivery)
         if isinstance(body.get("metadata"), dict) and "data" in body:
@@ -161,8 +164,8 @@ def _parse(text: str) -> object:
     if not text.strip():
         raise NotJson("The body is empty: there is no event in it.")
     try:
-        return orjson.loads(text)
-    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        return from_json(text, allow_inf_nan=False)
+    except (ValueError, TypeError) as error:  # a TypeError for half of a surrogate pair
         raise NotJson(f"The body is not JSON: {error}.") from error
 
 
@@ -188,8 +191,8 @@ def _refuse_other_source(source: object, contract: Contract) -> None:
 
 def _validate_metadata(metadata: object, contract: Contract) -> Metadata:
     try:
-        found = Metadata.model_validate_json(orjson.dumps(metadata))
-    except (ValidationError, orjson.JSONEncodeError) as error:
+        found = Metadata.model_validate_json(to_json(metadata))
+    except ValueError as error:
         raise SchemaMismatch(
             f"The metadata of {contract.name} is not valid: {_summary(error)}."
         ) from error
@@ -230,8 +233,8 @@ def _validate(cls: MessageType, payload: Payload) -> Message:
     try:
         # As JSON again: the rules for JSON are stricter than those for Python objects, and
         # an event must not be valid on one path and invalid on the other.
-        return cls.model_validate_json(orjson.dumps(payload))
-    except (ValidationError, orjson.JSONEncodeError) as error:
+        return cls.model_validate_json(to_json(payload))
+    except ValueError as error:
         raise SchemaMismatch(f"{contract_of(cls).name} is not valid: {_summary(error)}.") from error
 
 
@@ -239,9 +242,10 @@ def _foreign_metadata(contract: Contract, wire: Mapping[str, Any], delivery: Del
     """Metadata for an event whose producer gave none.
 
     EventBridge's id stays the same through redeliveries of one event; a message that was
-    sent straight to the queue is known by its message id.
+    sent straight to the queue is known by its message id, and a redriven dead letter by the id
+    of the message it is a copy of.
     """
-    identifier = str(wire.get("id") or delivery.message_id)
+    identifier = str(wire.get("id") or original_id(delivery))
     try:
         return Metadata(
             id=identifier,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote
+from datetime import date
+from enum import Enum
+from typing import Any, ClassVar, Final, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.attributes import dump, dump_fields, load_item, size_of
 from headrace.errors import DefinitionError, HeadraceError, TooLarge
-from headrace.limits import DYNAMODB_ITEM_BYTES
+from headrace.limits import DYNAMODB_ITEM_BYTES, PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from headrace.ports import Item, ItemKey
+from headrace.text import shown
 
 DEFAULT_SORT_KEY = "-"
 VERSION_ATTRIBUTE = "_version"
@@ -32,11 +35,17 @@ class KeyTemplate:
         return tuple(dict.fromkeys(names))
 
     def key(self, table: str, values: dict[str, Any]) -> ItemKey:
-        # Quoting keeps two different field values from ever making one key.
-        quoted = {
-            name: quote(_text(value), safe=" !$&'()*+,/:;=?@") for name, value in values.items()
-        }
-        return ItemKey(table, self.pk.format_map(quoted), self.sk.format_map(quoted))
+        """The key these field values make; no other values make the same.
+
+        Raises `HeadraceError` for a value that is no identifier, and `TooLarge` for a key that
+        DynamoDB would refuse.
+        """
+        special = {c for c in self.pk + self.sk if not c.isalnum()} | {"#", "%"}
+        quoted = {name: _quoted(_text(name, value), special) for name, value in values.items()}
+        pk, sk = self.pk.format_map(quoted), self.sk.format_map(quoted)
+        _refuse_long("pk", pk, PARTITION_KEY_BYTES)
+        _refuse_long("sk", sk, SORT_KEY_BYTES)
+        return ItemKey(table, pk, sk)
 
 
 class Entity(BaseModel):
@@ -68,8 +77,8 @@ class Entity(BaseModel):
         cls, *, pk: str | None = None, sk: str = DEFAULT_SORT_KEY, **kwargs: Any
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if pk is not None:
-            cls.__key__ = _checked(cls, KeyTemplate(pk, sk))
+        # Not inherited: two classes under one key would overwrite each other's items.
+        cls.__key__ = None if pk is None else _checked(cls, KeyTemplate(pk, sk))
 
 
 EntityT = TypeVar("EntityT", bound=Entity)
@@ -98,21 +107,24 @@ def key_for(
 
 def to_item(entity: Entity, key: ItemKey, version: int) -> Item:
     """The whole item of an entity; raises `TooLarge` over 400 KB and `HeadraceError` for a
-    value that DynamoDB cannot hold."""
+    value that DynamoDB cannot hold, or that could not be read again."""
+    cls = type(entity)
     try:
-        fields = dump_fields(entity.model_dump())
+        fields = entity.model_dump(round_trip=True, warnings=False)
+        # A list that was changed in place has not been validated yet.
+        cls.model_validate(fields, by_alias=True, by_name=True)
+        item = dump_fields(fields)
     except ValueError as error:
-        raise HeadraceError(f"{type(entity).__name__} cannot be stored: {error}") from error
-    item: Item = {
-        **fields,
+        raise HeadraceError(f"{cls.__name__} cannot be stored: {error}") from error
+    item |= {
         **key.attributes(),
         VERSION_ATTRIBUTE: {"N": str(version)},
-        TYPE_ATTRIBUTE: {"S": type(entity).__name__},
+        TYPE_ATTRIBUTE: {"S": cls.__name__},
     }
     size = size_of(item)
     if size > DYNAMODB_ITEM_BYTES:
         raise TooLarge(
-            f"{type(entity).__name__} {key.pk!r} has {size:,} bytes: a DynamoDB item holds "
+            f"{cls.__name__} {key.pk!r} has {size:,} bytes: a DynamoDB item holds "
             f"{DYNAMODB_ITEM_BYTES:,}. Split it, or keep the bulk in S3.",
             size=size,
             limit=DYNAMODB_ITEM_BYTES,
@@ -122,8 +134,9 @@ def to_item(entity: Entity, key: ItemKey, version: int) -> Item:
 
 def from_item(cls: type[EntityT], item: Item) -> EntityT:
     """The entity in an item; raises `HeadraceError` if it no longer fits its model."""
+    fields = load_item({name: value for name, value in item.items() if name not in _RESERVED})
     try:
-        return cls.model_validate(load_item(item))
+        return cls.model_validate(fields, by_alias=True, by_name=True)
     except ValidationError as error:
         raise HeadraceError(
             f"The stored item {item['pk']['S']!r} does not fit {cls.__name__}: {error}. Give new "
@@ -147,27 +160,68 @@ def _template(cls: type[Entity]) -> KeyTemplate:
 
 
 def _checked(cls: type[Entity], template: KeyTemplate) -> KeyTemplate:
+    parts = [*_parts(template.pk), *_parts(template.sk)]
     unknown = [name for name in template.fields() if name not in cls.model_fields]
     if unknown:
         raise DefinitionError(
             f"The key of {cls.__name__} names {unknown[0]!r}, which is not a field of it: "
             f"its fields are {', '.join(cls.model_fields)}."
         )
-    reserved = {"pk", "sk", VERSION_ATTRIBUTE, TYPE_ATTRIBUTE, "expires_at"} & set(cls.model_fields)
+    aliases = {alias for f in cls.model_fields.values() for alias in (f.alias,) if alias}
+    reserved = sorted(_RESERVED & {*cls.model_fields, *aliases})
     if reserved:
         raise DefinitionError(
-            f"{cls.__name__} has a field {reserved.pop()!r}, which headrace keeps for itself: "
+            f"{cls.__name__} has a field {reserved[0]!r}, which headrace keeps for itself: "
             "choose another name."
         )
     if not template.pk or not template.sk:
         raise DefinitionError(f"{cls.__name__} has an empty pk or sk: DynamoDB wants text.")
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        raise DefinitionError(
+            f"The key of {cls.__name__} formats a field: a template takes plain {{field}}s. Keep "
+            "the formatted text in a field of its own."
+        )
+    for part in (template.pk, template.sk):
+        texts = [text for text, name, _, _ in _parts(part) if name is not None]
+        if any(text.isalnum() or not text for text in texts[1:]):
+            raise DefinitionError(
+                f"The key of {cls.__name__} has two fields with nothing between them that tells "
+                "where one ends: write a separator, as in {first}#{second}."
+            )
     return template
 
 
+_RESERVED: Final = frozenset({"pk", "sk", VERSION_ATTRIBUTE, TYPE_ATTRIBUTE, "expires_at"})
+
+
+def _parts(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    return list(string.Formatter().parse(template))
+
+
 def _placeholders(template: str) -> list[str]:
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    return [name for _, name, _, _ in _parts(template) if name is not None]
 
 
-def _text(value: Any) -> str:
+def _quoted(text: str, special: set[str]) -> str:
+    return "".join(f"%{ord(c):02X}" if c in special else c for c in text)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, UUID, date, Enum)):
+        # Other types are written in more ways than one (1.1 and 1.10), or in none.
+        raise HeadraceError(
+            f"The key field {name!r} is {value!r}: a key is made of text, whole numbers, UUIDs, "
+            "dates and enums."
+        )
     ((_, content),) = dump(value).items()
     return str(content)
+
+
+def _refuse_long(attribute: str, text: str, limit: int) -> None:
+    size = len(text.encode())
+    if size > limit:
+        raise TooLarge(
+            f"The {attribute} {shown(text)[:60]!r}… has {size:,} bytes: DynamoDB takes {limit:,}.",
+            size=size,
+            limit=limit,
+        )

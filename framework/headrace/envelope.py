@@ -67,13 +67,13 @@ class Outgoing:
     trace_header: str | None = None
 
 
-def derived_id(consumer: str, event_id: str, index: int) -> str:
-    """The id of the `index`-th message that `consumer` sends because of `event_id`.
+def derived_id(consumer: str, event_id: str, place: str) -> str:
+    """The id of the message that `consumer` sends, in this place, because of `event_id`.
 
     The same cause gives the same id on every attempt, so a resend is a duplicate downstream
     and not a new event.
     """
-    return str(uuid5(DERIVED_IDS, f"{consumer}\n{event_id}\n{index}"))
+    return str(uuid5(DERIVED_IDS, f"{consumer}\n{event_id}\n{place}"))
 
 
 def root_metadata(

@@ -151,6 +151,13 @@ class Inbox:
             return Committed(standing, duplicate=standing.commit_id != record.commit_id)
         return Committed(record)
 
+    async def find(self, consumer: str, event_id: str) -> Record | None:
+        """The record that stands for this delivery, if its effects are committed already."""
+        (item,) = await self._store.get([self._key(consumer, event_id)])
+        record = Record.from_item(self._table, item) if item is not None else None
+        expired = record is not None and record.expires_at < self._clock.now().timestamp()
+        return None if expired else record
+
     async def mark_done(self, record: Record) -> None:
         """Note that everything the record holds is out.
 
@@ -174,12 +181,15 @@ class Inbox:
 
     def _new_record(self, consumer: str, event_id: str, outgoing: Sequence[Outgoing]) -> Record:
         return Record(
-            key=ItemKey(self._table, f"inbox#{consumer}#{event_id}", "-"),
+            key=self._key(consumer, event_id),
             commit_id=str(self._randomness.uuid()),
             outgoing=tuple(outgoing),
             expires_at=int((self._clock.now() + self._keep).timestamp()),
             done=not outgoing,
         )
+
+    def _key(self, consumer: str, event_id: str) -> ItemKey:
+        return ItemKey(self._table, f"inbox#{consumer}#{event_id}", "-")
 
     def _claim(self, record: Record) -> Put:
         # TTL deletes within days of the expiry, so the expiry itself is tested too.
@@ -229,6 +239,10 @@ class Unrecorded:
         now = int(self._clock.now().timestamp())
         key = ItemKey("", f"unrecorded#{consumer}#{event_id}", "-")
         return Committed(Record(key, token, tuple(outgoing), now, done=True))
+
+    async def find(self, consumer: str, event_id: str) -> Record | None:
+        """Nothing is known of earlier deliveries."""
+        return None
 
     async def mark_done(self, record: Record) -> None:
         """Nothing was noted, so there is nothing to note."""

@@ -70,7 +70,7 @@ class Outbox:
 
     async def flush(self) -> None:
         await self._events.flush()
-        for commands in self._commands.values():
+        for commands in list(self._commands.values()):
             await commands.flush()
 
     async def _send(self, message: Outgoing) -> None:
@@ -143,7 +143,8 @@ def refuse_unsendable(message: Outgoing) -> None:
 def _bus_weight(entry: BusEntry) -> int:
     """Bytes as EventBridge counts an entry: 14 for the time, then the UTF-8 of the rest
     (user guide, "Calculating PutEvents event entry size")."""
-    return 14 + len(entry.source.encode()) + len(entry.detail_type) + len(entry.detail.encode())
+    texts = (entry.source, entry.detail_type, entry.detail)
+    return 14 + sum(len(text.encode()) for text in texts)
 
 
 def _answers(entries: Sequence[Any], failures: Sequence[EntryFailure]) -> list[Exception | None]:

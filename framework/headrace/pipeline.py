@@ -20,11 +20,13 @@ from headrace.codec import Codec
 from headrace.context import Context, bind
 from headrace.envelope import Envelope, Metadata, Outgoing, caused_metadata, derived_id, seal
 from headrace.errors import (
+    CloudError,
     Conflict,
     DecodeError,
     DefinitionError,
     HandlerEnded,
     NoTable,
+    NotProvisioned,
     Refused,
 )
 from headrace.events import Event, Message
@@ -110,6 +112,7 @@ class Pipeline:
                 outcome = handler.policy.decide(
                     error,
                     receive_count=delivery.receive_count,
+                    attempts=self._attempts(handler, delivery),
                     randomness=self.ports.randomness,
                     handler=handler.consumer,
                 )
@@ -117,12 +120,27 @@ class Pipeline:
             return replace(outcome, correlation_id=metadata.correlation_id)
         return outcome
 
+    def _attempts(self, handler: Handler, delivery: Delivery) -> int:
+        """How many receives a message gets. In a FIFO group a message is received with those
+        that hold it back and not tried, so there only the queue's own limit says anything."""
+        if delivery.fifo:
+            return self.service.queue_settings.max_receive_count - 1
+        return handler.policy.attempts
+
     async def _take_effect(
         self, handler: Handler, envelope: Envelope[Message], delivery: Delivery
     ) -> Ack:
         """Commit, then send what the commit caused, then note that it is out."""
         inbox = self._inbox_of(handler)
-        committed = await self._commit(inbox, handler, envelope, delivery)
+        try:
+            committed = await self._commit(inbox, handler, envelope, delivery)
+        except Exception:
+            # A handler may fail because its effects stand already: it finds what it wrote itself.
+            # Or the commit went through and its answer was lost. Either way go on with the record.
+            standing = await inbox.find(handler.consumer, envelope.metadata.id)
+            if standing is None:
+                raise
+            committed = Committed(standing, duplicate=True)
         await self._outbox.dispatch(committed.record.outgoing)
         await inbox.mark_done(committed.record)
         return Ack(duplicate=committed.duplicate)
@@ -170,10 +188,15 @@ class Pipeline:
         sealed = []
         for index, message in enumerate(messages):
             _refuse_undeclared(handler, message)
-            id = derived_id(handler.consumer, cause.id, index)
+            id = derived_id(handler.consumer, cause.id, self._place(handler, index, message))
             sealed.append(seal(message, caused_metadata(message, id=id, now=now, cause=cause)))
             refuse_unsendable(sealed[-1])
         return sealed
+
+    def _place(self, handler: Handler, index: int, message: Message) -> str:
+        """What tells the messages of one cause apart. Without a record, another run may send
+        something else in this place, which must not look like a duplicate."""
+        return f"{index} {message.model_dump_json()}" if handler.idempotent else str(index)
 
     def _codec(self, queue: str) -> Codec:
         codec = self._codecs.get(queue)
@@ -221,8 +244,20 @@ class Pipeline:
     async def _read_items(self, keys: Sequence[ItemKey]) -> list[Item | Exception | None]:
         # Two deliveries may read one item, and BatchGetItem refuses a key that comes twice.
         distinct = list(dict.fromkeys(keys))
-        found = dict(zip(distinct, await self.ports.store.get(distinct), strict=True))
+        try:
+            items: Sequence[Item | Exception | None] = await self.ports.store.get(distinct)
+        except Refused:
+            # For the fault of one key, perhaps: each delivery answers for its own.
+            items = [await self._read_item(key) for key in distinct]
+        found = dict(zip(distinct, items, strict=True))
         return [found[key] for key in keys]
+
+    async def _read_item(self, key: ItemKey) -> Item | Exception | None:
+        try:
+            (item,) = await self.ports.store.get([key])
+        except CloudError as error:
+            return error
+        return item
 
 
 @asynccontextmanager
@@ -249,8 +284,10 @@ async def _require_bus(service: Service, ports: Ports) -> None:
         return
     try:
         await ports.bus.require(service.bus)
-    except Refused as error:
-        # A role that may put events need not be allowed to describe the bus.
+    except NotProvisioned:
+        raise
+    except CloudError as error:
+        # Throttled, or a role that may put events and not describe the bus: that says nothing.
         logger.warning("Whether the bus %r exists could not be seen: %s", service.bus, error)
 
 
@@ -258,14 +295,17 @@ async def _contained(run: Awaitable[Any]) -> Any:
     """A handler fails for itself alone, even where it would end its task or the process."""
     try:
         return await run
-    except SystemExit as error:
-        raise HandlerEnded(f"The handler called sys.exit({error.code}).") from error
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         # Nobody asked this delivery to stop: the handler awaited something that was cancelled.
         raise HandlerEnded("The handler awaited a task that was cancelled.") from error
+    except BaseException as error:
+        # `sys.exit`, or the panic of an extension module: not for the others of its batch.
+        raise HandlerEnded(f"The handler raised {error!r}.") from error
 
 
 def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -58,16 +59,37 @@ class Policy:
         receive_count: int,
         randomness: Randomness,
         handler: str | None = None,
+        attempts: int | None = None,
     ) -> Outcome:
+        """What becomes of a message whose handler raised `error`; `attempts` overrides the
+        policy's own."""
+        error = self._decisive(error)
         reason = reason_of(error)
-        if isinstance(error, (PoisonMessage, *self.dead_letter, DecodeError, TooLarge)):
+        if isinstance(error, self._fatal):
             return DeadLetter(reason, handler, error)
         delay = self.backoff.delay(receive_count, randomness)
         if isinstance(error, RetryLater):
             return Retry(reason, delay if error.delay is None else error.delay, handler, error)
-        if isinstance(error, (CloudError, CommitError)) or receive_count < self.attempts:
+        if isinstance(error, (CloudError, CommitError)) or receive_count < (
+            attempts or self.attempts
+        ):
             return Retry(reason, delay, handler, error)
-        return DeadLetter(f"Gave up after {receive_count} attempts: {reason}", handler, error)
+        return DeadLetter(f"Gave up after {receive_count} receives: {reason}", handler, error)
+
+    @property
+    def _fatal(self) -> tuple[type[Exception], ...]:
+        return (PoisonMessage, *self.dead_letter, DecodeError, TooLarge)
+
+    def _decisive(self, error: Exception) -> Exception:
+        """Of the exceptions in a group, which a `TaskGroup` raises, the one that decides."""
+        if not isinstance(error, ExceptionGroup):
+            return error
+        leaves = list(_leaves(error))
+        for kinds in (self._fatal, (RetryLater,), (CloudError, CommitError)):
+            for leaf in leaves:
+                if isinstance(leaf, kinds):
+                    return leaf
+        return leaves[0]
 
     def sentences(self) -> list[str]:
         """The rules in the order they are tried, each as a sentence."""
@@ -85,6 +107,14 @@ class Policy:
 
     def __str__(self) -> str:
         return " ".join(self.sentences())
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def reason_of(error: BaseException) -> str:

@@ -74,7 +74,7 @@ class Handler:
 
     @property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.function)
+        return inspect.iscoroutinefunction(inspect.unwrap(self.function))
 
     @property
     def uses_transaction(self) -> bool:
@@ -82,9 +82,7 @@ class Handler:
 
     def accepts(self, message: Message) -> bool:
         """Whether this handler takes the message: its type, and its `where=` filter."""
-        return isinstance(message, self.takes) and (
-            self.where is None or self.where.matches(message)
-        )
+        return type(message) in self.takes and (self.where is None or self.where.matches(message))
 
 
 class _Named(Enum):
@@ -228,11 +226,12 @@ class Service:
 
     def _refuse_taken(self, name: str, function: Callable[..., Any]) -> None:
         taken = self._handlers.get(name)
-        if taken is not None and _spot(taken.function) != _spot(function):
+        if taken is not None:
             raise DuplicateName(
                 f"The service {self.name!r} has two handlers named {name!r}: "
                 f"{_spot(taken.function)} and {_spot(function)}. Rename one, or write "
-                f'@{self.name}.on(…, name="…").'
+                f'@{self.name}.on(…, name="…"); one function for several events is '
+                f"@{self.name}.on(A, B)."
             )
 
     def _refuse_unfit(self, cls: Any, queue: str | None) -> None:
@@ -369,7 +368,7 @@ def _members(hint: Any) -> Iterator[Any]:
         yield hint
 
 
-_COLLECTIONS: Final = (list, tuple, set, frozenset, Sequence, Iterable)
+_COLLECTIONS: Final = (list, tuple, Sequence)
 
 
 def _made_by(factory: ResourcesFactory) -> Any:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
-import orjson
-
 from headrace.coalesce import Coalescer
+from headrace.dead_letter import NOTE_ATTRIBUTE, note
 from headrace.errors import CloudError, Refused, Throttled
 from headrace.limits import SQS_ATTRIBUTES, SQS_BATCH_ENTRIES, SQS_MAX_VISIBILITY, SQS_MESSAGE_BYTES
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Attribute, Clock, Delivery, EntryFailure, QueueEntry, Queues
-from headrace.text import shown, xml_legal
+from headrace.text import shown
 from headrace.topology.model import dead_letter_queue
 
 logger = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
 
-NOTE_ATTRIBUTE = "headrace"
-"""The one message attribute that says why a message is in a dead-letter queue, as JSON. One,
-because a message has room for ten and its sender may have used nine."""
-
-_FRAMEWORK = str(Path(__file__).parent)
+_LONGEST_DELAY = SQS_MAX_VISIBILITY - timedelta(minutes=30)
+"""The 12 hours run from the receive, and asking for more than is left of them is an error: this
+leaves room for a batch window and a slow handler."""
 
 
 class Settler:
@@ -59,9 +53,9 @@ class Settler:
         return outcome
 
     async def flush(self) -> None:
-        for deleting in self._deleting.values():
+        for deleting in list(self._deleting.values()):
             await deleting.flush()
-        for hiding in self._hiding.values():
+        for hiding in list(self._hiding.values()):
             await hiding.flush()
 
     async def _delete(self, delivery: Delivery) -> None:
@@ -86,7 +80,7 @@ class Settler:
             coalescer = self._hiding[delivery.queue] = self._coalesced(
                 delivery.queue, self._queues.change_visibility
             )
-        delay = min(max(outcome.delay, timedelta(0)), SQS_MAX_VISIBILITY - timedelta(minutes=1))
+        delay = min(max(outcome.delay, timedelta(0)), _LONGEST_DELAY)
         try:
             await coalescer.add((delivery.receipt_handle, delay))
         except CloudError as error:
@@ -113,8 +107,8 @@ class Settler:
 
     def _letter(self, delivery: Delivery, outcome: DeadLetter) -> QueueEntry:
         """The message as it came, with one more attribute that says why it is here."""
-        note = Attribute(self._note(delivery, outcome), "String.json")
-        attributes = {**delivery.attributes, NOTE_ATTRIBUTE: note}
+        reason = note(delivery, outcome, self._clock.now())
+        attributes = {**delivery.attributes, NOTE_ATTRIBUTE: reason}
         size = len(delivery.body.encode()) + sum(map(_attribute_size, attributes.items()))
         if len(attributes) > SQS_ATTRIBUTES or size > SQS_MESSAGE_BYTES:
             # No room beside the message: it is kept whole, and its reason stands in the log.
@@ -126,21 +120,6 @@ class Settler:
             trace_header=delivery.trace_header,
             attributes=attributes,
         )
-
-    def _note(self, delivery: Delivery, outcome: DeadLetter) -> str:
-        note = {
-            "reason": outcome.reason,
-            "handler": outcome.handler,
-            "queue": delivery.queue,
-            "attempts": delivery.receive_count,
-            "message_id": delivery.message_id,
-            "first_time": delivery.sent_at,
-            "last_time": self._clock.now(),
-            "correlation_id": outcome.correlation_id,
-            "error": shown(type(outcome.error).__name__) if outcome.error else None,
-            "digest": digest(outcome.error) if outcome.error else None,
-        }
-        return xml_legal(orjson.dumps(note).decode())
 
     def _coalesced(
         self,
@@ -155,15 +134,6 @@ class Settler:
             return answers
 
         return Coalescer(settle, max_entries=SQS_BATCH_ENTRIES)
-
-
-def digest(error: BaseException) -> str:
-    """A short name for "the same failure": the exception's type and the frames of the
-    user's code, without line numbers, so that it survives an unrelated edit."""
-    frames = traceback.extract_tb(error.__traceback__)
-    spots = [f"{Path(f.filename).name}:{f.name}" for f in frames if _FRAMEWORK not in f.filename]
-    text = "\n".join([type(error).__name__, *spots])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _attribute_size(named: tuple[str, Attribute]) -> int:
@@ -181,6 +151,6 @@ def _log(delivery: Delivery, outcome: Retry | DeadLetter) -> None:
         fate,
         delivery.receive_count,
         outcome.handler or "-",
-        outcome.reason,
+        shown(outcome.reason),
         exc_info=outcome.error if logger.isEnabledFor(logging.DEBUG) else None,
     )

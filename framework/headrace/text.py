@@ -16,7 +16,13 @@ def xml_legal(json: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Text that can be written as UTF-8, and not too much of it."""
-    if len(text) > REASON_CHARACTERS:
-        text = f"{text[:REASON_CHARACTERS]}… ({len(text):,} characters)"
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Text that can be written as UTF-8, and only its two ends if there is too much of it.
+
+    What a sender wrote, or a handler said, may be a megabyte long, or hold half of a surrogate
+    pair, which has no UTF-8.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if len(text) <= REASON_CHARACTERS:
+        return text
+    half = REASON_CHARACTERS // 2
+    return f"{text[:half]} … {text[-half:]}"

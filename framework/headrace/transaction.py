@@ -7,13 +7,14 @@ commits them together with the record that the delivery was handled.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from headrace.entity import VERSION_ATTRIBUTE as VERSION
 from headrace.entity import Entity, EntityT, from_item, key_for, key_of, to_item, version_of
 from headrace.errors import DefinitionError, HeadraceError, NoTable
 from headrace.events import Message, contract_of
-from headrace.ports import Action, Condition, Delete, Item, ItemKey, Put
+from headrace.ports import Action, Check, Condition, Delete, Item, ItemKey, Put
 
 Read: TypeAlias = Callable[[ItemKey], Awaitable[Item | None]]
 """One consistent read; whoever makes the transaction may join several into one call."""
@@ -33,9 +34,7 @@ class Transaction:
     def __init__(self, read: Read, *, table: str | None, idempotency_key: str) -> None:
         self._read = read
         self._table = table
-        self._versions: dict[ItemKey, int | None] = {}
-        self._known: dict[ItemKey, Entity | None] = {}
-        self._writes: dict[ItemKey, Action] = {}
+        self._slots: dict[ItemKey, _Slot] = {}
         self._messages: list[Message] = []
         self._open = True
         self.idempotency_key = idempotency_key
@@ -48,12 +47,12 @@ class Transaction:
         """
         self._ensure_open()
         key = key_for(cls, self._table_name(), values, fields)
-        if key not in self._known:
+        if key not in self._slots:
             item = await self._read(key)
             # Another read of the same key may have been answered while this one waited.
-            if key not in self._known:
-                self._remember(key, item, cls)
-        entity = self._known[key]
+            if key not in self._slots:
+                self._slots[key] = _Slot.of(key, item, cls)
+        entity = self._slots[key].entity
         if entity is not None and not isinstance(entity, cls):
             raise HeadraceError(
                 f"{key.pk!r} was read as {type(entity).__name__} and now as {cls.__name__}: two "
@@ -69,20 +68,13 @@ class Transaction:
         """
         self._ensure_open()
         for entity in entities:
-            key = key_of(entity, self._table_name())
-            seen = self._versions.get(key)
-            item = to_item(entity, key, (seen or 0) + 1)
-            self._writes[key] = Put(key.table, item, self._unchanged(key))
-            self._known[key] = entity
+            self._slot(entity).put(entity)
 
     def delete(self, *entities: Entity) -> None:
         """Remove entities at the commit; one that was read, only if it is still as it was."""
         self._ensure_open()
         for entity in entities:
-            key = key_of(entity, self._table_name())
-            condition = self._unchanged(key) if key in self._versions else None
-            self._writes[key] = Delete(key, condition)
-            self._known[key] = None
+            self._slot(entity).delete()
 
     def publish(self, *messages: Message) -> None:
         """Send events to the bus and commands to their owners, once the commit stands."""
@@ -98,19 +90,12 @@ class Transaction:
     def close(self) -> tuple[list[Action], list[Message]]:
         """What is to be committed; afterwards the transaction takes nothing more."""
         self._open = False
-        return list(self._writes.values()), list(self._messages)
+        actions = [slot.action for slot in self._slots.values() if slot.action is not None]
+        return actions, list(self._messages)
 
-    def _remember(self, key: ItemKey, item: Item | None, cls: type[Entity]) -> None:
-        self._versions[key] = version_of(item) if item is not None else None
-        self._known[key] = from_item(cls, item) if item is not None else None
-
-    def _unchanged(self, key: ItemKey) -> Condition:
-        version = self._versions.get(key)
-        if version is None:
-            return MUST_NOT_EXIST
-        if version == 0:
-            return _UNVERSIONED
-        return Condition("#v = :v", {"#v": VERSION}, {":v": {"N": str(version)}})
+    def _slot(self, entity: Entity) -> _Slot:
+        key = key_of(entity, self._table_name())
+        return self._slots.setdefault(key, _Slot(key))
 
     def _table_name(self) -> str:
         if self._table is None:
@@ -123,3 +108,47 @@ class Transaction:
                 "The transaction is over: its handler has returned or was cancelled. Await "
                 "everything that uses `tx` before the handler returns."
             )
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One item, as this transaction found it and wants it to be.
+
+    `version` is what it was read with: 0 if something else wrote it, `None` if it was not there
+    or was not read. `blind` is set once it was deleted without having been read, whatever it was.
+    """
+
+    key: ItemKey
+    version: int | None = None
+    entity: Entity | None = None
+    action: Action | None = None
+    read: bool = False
+    blind: bool = False
+
+    @classmethod
+    def of(cls, key: ItemKey, item: Item | None, entity: type[Entity]) -> _Slot:
+        if item is None:
+            return cls(key, read=True)
+        return cls(key, version_of(item), from_item(entity, item), read=True)
+
+    def put(self, entity: Entity) -> None:
+        item = to_item(entity, self.key, (self.version or 0) + 1)
+        self.action = Put(self.key.table, item, None if self.blind else self._unchanged())
+        self.entity = entity
+
+    def delete(self) -> None:
+        self.blind = self.blind or (not self.read and self.action is None)
+        if self.blind:
+            self.action = Delete(self.key)
+        elif self.version is None:
+            self.action = Check(self.key, MUST_NOT_EXIST)
+        else:
+            self.action = Delete(self.key, self._unchanged())
+        self.entity = None
+
+    def _unchanged(self) -> Condition:
+        if self.version is None:
+            return MUST_NOT_EXIST
+        if self.version == 0:
+            return _UNVERSIONED
+        return Condition("#v = :v", {"#v": VERSION}, {":v": {"N": str(self.version)}})

@@ -12,10 +12,10 @@ from email import message_from_bytes
 from pathlib import Path
 
 from headrace.client import read
+from headrace.dead_letter import NOTE_ATTRIBUTE
 from headrace.limits import SQS_BATCH_ENTRIES
 from headrace.ports import Delivery, Ports, QueueDepth
 from headrace.service import Service
-from headrace.settle import NOTE_ATTRIBUTE
 from headrace.topology.model import dead_letter_queue
 from services.demo.script import BAD_MESSAGES, Script
 from services.demo.watch import Watch

@@ -77,7 +77,7 @@ def test_the_handler_may_say_when_the_message_comes_again() -> None:
 def test_a_dead_letter_after_the_last_attempt_says_how_many_there_were_and_why() -> None:
     outcome = decide(ValueError("odd"), 5)
     assert isinstance(outcome, DeadLetter)
-    assert outcome.reason == "Gave up after 5 attempts: ValueError: odd"
+    assert outcome.reason == "Gave up after 5 receives: ValueError: odd"
 
 
 @pytest.mark.parametrize("receive_count", [1, 2, 3, 10, 5000])

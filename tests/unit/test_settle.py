@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from headrace.dead_letter import digest
 from headrace.errors import Unreachable
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Attribute, Delivery, EntryFailure, QueueEntry
-from headrace.settle import Settler, digest
+from headrace.settle import Settler
 from headrace.testing.memory import ManualClock, MemoryCloud, memory_ports
 from headrace.topology.model import Queue, Topology
 

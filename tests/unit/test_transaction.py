@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,19 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field, computed_field
 
-from headrace import Ack, DeadLetter, Delivery, Entity, Event, Retry, Service, Transaction
+from headrace import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Entity,
+    Event,
+    Retry,
+    Service,
+    Transaction,
+    dead_letter,
+)
 from headrace.envelope import queue_body, root_metadata, seal
 from headrace.errors import (
     DefinitionError,
@@ -18,6 +30,7 @@ from headrace.errors import (
     NoTable,
     NotProvisioned,
     PoisonMessage,
+    Throttled,
     TooLarge,
     Unreachable,
 )
@@ -240,6 +253,104 @@ async def test_a_service_does_not_start_on_a_bus_that_would_swallow_its_events(
         await world.deliver(Counted(name="a"))
 
 
+async def test_a_handler_that_trips_over_its_own_effects_is_a_duplicate_and_not_a_failure(
+    world: World,
+) -> None:
+    @world.service.on(Counted)
+    async def create(event: Counted, tx: Transaction) -> Changed:
+        if await tx.get(Counter, event.name) is not None:
+            raise PoisonMessage("That is counted already.")
+        tx.put(Counter(name=event.name))
+        return Changed(name=event.name, value=0)
+
+    delivery = world.delivery(Counted(name="a"))
+    async with world.pipeline(bus=Recording(refuse=lambda call: True)) as pipeline:
+        assert isinstance(await pipeline.consume(delivery), Retry)
+    bus = Recording()
+    async with world.pipeline(bus=bus) as pipeline:
+        assert await pipeline.consume(delivery) == Ack(duplicate=True)
+    assert len(bus.entries) == 1
+
+
+async def test_what_comes_again_out_of_the_dead_letter_queue_is_known_by_its_first_id(
+    world: World,
+) -> None:
+    counting(world.service)
+    body = '{"detail-type": "Counted", "detail": {"name": "a"}}'
+    first = Delivery("m-1", "r-1", body, "count")
+    note = dead_letter.note(first, DeadLetter("never"), world.cloud.clock.now())
+    redriven = Delivery("m-2", "r-2", body, "count", attributes={"headrace": note})
+    async with world.pipeline() as pipeline:
+        assert await pipeline.consume(first) == Ack()
+        assert await pipeline.consume(redriven) == Ack(duplicate=True)
+
+
+async def test_a_key_that_dynamodb_would_refuse_fails_its_own_delivery_only(world: World) -> None:
+    counting(world.service)
+    names = ["a", "x" * 3_000, "b"]
+    deliveries = [world.delivery(Counted(name=name), f"e-{name[:1]}") for name in names]
+    async with world.pipeline() as pipeline:
+        outcomes = await asyncio.gather(*map(pipeline.consume, deliveries))
+    assert [type(outcome) for outcome in outcomes] == [Ack, DeadLetter, Ack]
+
+
+async def test_failures_of_aws_in_a_task_group_are_not_the_fault_of_the_message(
+    world: World,
+) -> None:
+    @world.service.on(Counted)
+    async def count(event: Counted) -> None:
+        async def read() -> None:
+            raise Throttled("too many")
+
+        async with asyncio.TaskGroup() as reads:
+            reads.create_task(read())
+
+    outcome = await world.deliver(Counted(name="a"), receive_count=99)
+    assert isinstance(outcome, Retry)
+    assert outcome.reason == "too many"
+
+
+@pytest.mark.parametrize("end", [SystemExit(2), BaseException("panic"), StopIteration()])
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_a_handler_that_would_end_the_process_only_fails(
+    world: World, end: BaseException, kind: str
+) -> None:
+    async def run(event: Counted) -> None:
+        raise end
+
+    def run_plainly(event: Counted) -> None:
+        raise end
+
+    world.service.on(Counted)(run if kind == "async" else run_plainly)
+    assert isinstance(await world.deliver(Counted(name="a")), Retry)
+
+
+async def test_what_is_put_and_deleted_unread_leaves_anothers_item_alone(world: World) -> None:
+    counting(world.service)
+    await world.deliver(Counted(name="a", by=5), "e-1")
+
+    @world.service.on(Ignored)
+    async def change(event: Ignored, tx: Transaction) -> None:
+        tx.put(Counter(name="a"))
+        tx.delete(Counter(name="a"))
+
+    assert isinstance(await world.deliver(Ignored(), "e-2"), Retry)
+    assert await world.value() == 5
+
+
+async def test_what_is_deleted_unread_may_be_put_anew(world: World) -> None:
+    counting(world.service)
+    await world.deliver(Counted(name="a", by=5), "e-1")
+
+    @world.service.on(Ignored)
+    async def reset(event: Ignored, tx: Transaction) -> None:
+        tx.delete(Counter(name="a"))
+        tx.put(Counter(name="a", value=1))
+
+    assert await world.deliver(Ignored(), "e-2") == Ack()
+    assert await world.value() == 1
+
+
 async def test_the_ids_of_what_is_sent_derive_from_the_cause(world: World) -> None:
     @world.service.on(Counted)
     async def count(event: Counted) -> list[Changed]:
@@ -296,16 +407,23 @@ async def test_a_conflict_that_does_not_end_is_a_retry_and_leaves_nothing(world:
 
 
 class LosingAnswers:
-    """A store whose writes go through and whose answers get lost."""
+    """A store whose first write goes through, and which answers nothing from then on."""
 
     def __init__(self, world: World) -> None:
         self._store = world.cloud.store
+        self._gone = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
+    async def get(self, keys: list[ItemKey]) -> list[Item | None]:
+        if self._gone:
+            raise Unreachable("The answer was lost.")
+        return await self._store.get(keys)
+
     async def transact(self, actions: list[Action], *, token: str) -> None:
         await self._store.transact(actions, token=token)
+        self._gone = True
         raise Unreachable("The answer was lost.")
 
 
@@ -453,7 +571,7 @@ async def test_too_many_writes_are_refused_with_the_numbers_before_any_call(worl
     outcome = await world.deliver(Counted(name="a"))
     assert isinstance(outcome, DeadLetter)
     assert "writes 101 items with its inbox record: one transaction takes 100" in outcome.reason
-    assert not world.cloud.store.calls
+    assert world.cloud.store.calls["transact"] == 0
 
 
 async def test_messages_that_do_not_fit_into_one_record_are_refused_with_the_numbers(
@@ -539,6 +657,109 @@ async def test_a_key_that_is_not_complete_names_its_fields(
 
     assert await world.deliver(Ignored()) == Ack()
     assert raised
+
+
+class Grid(Entity, pk="grid/{row}-{column}"):
+    row: str
+    column: str
+
+
+async def test_separators_in_a_key_cannot_be_forged_by_a_value(world: World) -> None:
+    @world.service.on(Ignored)
+    async def fill(event: Ignored, tx: Transaction) -> None:
+        tx.put(Grid(row="a-b", column="c"), Grid(row="a", column="b-c"), Grid(row="%", column="ä"))
+
+    assert await world.deliver(Ignored()) == Ack()
+    assert await world.item("grid/a%2Db-c") is not None
+    assert await world.item("grid/a-b%2Dc") is not None
+    assert await world.item("grid/%25-ä") is not None
+
+
+@pytest.mark.parametrize("value", [None, 1.5, Decimal("1.10"), True, ["a"]])
+async def test_a_key_is_not_made_of_what_can_be_written_in_two_ways(
+    world: World, value: object
+) -> None:
+    @world.service.on(Ignored)
+    async def read(event: Ignored, tx: Transaction) -> None:
+        await tx.get(Counter, value)
+
+    outcome = await world.deliver(Ignored())
+    assert isinstance(outcome, Retry)
+    assert "a key is made of text, whole numbers, UUIDs, dates and enums" in outcome.reason
+
+
+class Address(BaseModel):
+    zip_code: str = Field("", alias="zip")
+
+
+class Person(Entity, pk="person#{name}"):
+    name: str
+    address: Address = Address()
+    tags: list[str] = Field(default_factory=list)
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not know properties in decorators
+    @property
+    def shouted(self) -> str:
+        return self.name.upper()
+
+
+async def test_an_entity_is_read_as_it_was_put(world: World) -> None:
+    put = Person(name="Ada", address=Address(zip="12345"), tags=["a"])
+    found = []
+
+    @world.service.on(Ignored)
+    async def keep(event: Ignored, tx: Transaction) -> None:
+        known = await tx.get(Person, "Ada")
+        found.append(known)
+        if known is None:
+            tx.put(put)
+
+    await world.deliver(Ignored(), "e-1")
+    await world.deliver(Ignored(), "e-2")
+    assert found == [None, put]
+
+
+async def test_what_could_not_be_read_again_is_not_put(world: World) -> None:
+    @world.service.on(Ignored)
+    async def spoil(event: Ignored, tx: Transaction) -> None:
+        person = Person(name="Ada")
+        person.tags.append(7)  # type: ignore[arg-type]  # that is what is refused
+        tx.put(person)
+
+    outcome = await world.deliver(Ignored())
+    assert isinstance(outcome, Retry)
+    assert "Person cannot be stored" in outcome.reason
+
+
+def test_two_classes_cannot_share_a_key_by_inheritance() -> None:
+    class Special(Counter):
+        colour: str
+
+    with pytest.raises(
+        DefinitionError, match=r"Special has no key: write class Special\(Entity, pk"
+    ):
+        Transaction(read, table="count", idempotency_key="k").put(Special(name="a", colour="red"))
+
+
+async def read(key: ItemKey) -> Item | None:
+    return None
+
+
+@pytest.mark.parametrize("pk", ["line#{number:05d}", "line#{number!r}"])
+def test_a_key_template_that_formats_is_refused_at_import(pk: str) -> None:
+    with pytest.raises(DefinitionError, match="a template takes plain"):
+
+        class Broken(Entity, pk=pk):
+            number: int
+
+
+@pytest.mark.parametrize("pk", ["{a}{b}", "x{a}and{b}"])
+def test_a_key_template_whose_fields_run_together_is_refused_at_import(pk: str) -> None:
+    with pytest.raises(DefinitionError, match="write a separator"):
+
+        class Broken(Entity, pk=pk):
+            a: str
+            b: str
 
 
 def test_a_key_template_over_an_unknown_field_is_refused_at_import() -> None:

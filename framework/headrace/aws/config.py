@@ -55,11 +55,12 @@ class AwsConfig:
         )
 
     def physical(self, name: str) -> str:
-        """The name in AWS of what is called `name` in code. The account's default bus has one
-        name everywhere."""
-        if not self.namespace or name == DEFAULT_BUS:
-            return name
-        return f"{self.namespace}-{name}"
+        """The name in AWS of the queue or table that is called `name` in code."""
+        return f"{self.namespace}-{name}" if self.namespace else name
+
+    def physical_bus(self, name: str) -> str:
+        """The same for a bus. The account's default bus has one name everywhere."""
+        return name if name == DEFAULT_BUS else self.physical(name)
 
     def logical(self, physical: str) -> str:
         """The name in code of what is called `physical` in AWS."""

@@ -23,7 +23,7 @@ class EventBridgeBus:
         self._place = place(client)
 
     async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
-        name = self._config.physical(bus)
+        name = self._config.physical_bus(bus)
         with translated("PutEvents", f"bus '{name}'", self._place):
             answer = await self._client.put_events(
                 Entries=[_request_entry(entry, name) for entry in entries]
@@ -44,7 +44,7 @@ class EventBridgeBus:
         ]
 
     async def require(self, bus: str) -> None:
-        name = self._config.physical(bus)
+        name = self._config.physical_bus(bus)
         with translated("DescribeEventBus", f"bus '{name}'", self._place):
             await self._client.describe_event_bus(Name=name)
 

@@ -95,7 +95,7 @@ class _Account:
     async def bus(self, bus: Bus) -> None:
         if bus.name == DEFAULT_BUS:
             return
-        events, name = self.clients.events, self.config.physical(bus.name)
+        events, name = self.clients.events, self.config.physical_bus(bus.name)
         resource = f"bus '{name}'"
         if await _found(events, "DescribeEventBus", resource, events.describe_event_bus(Name=name)):
             return
@@ -128,7 +128,7 @@ class _Account:
 
     async def rule(self, rule: Rule) -> str:
         events, name = self.clients.events, self.config.physical(rule.name)
-        bus, resource = self.config.physical(rule.bus), f"rule '{name}'"
+        bus, resource = self.config.physical_bus(rule.bus), f"rule '{name}'"
         found = await _found(
             events, "DescribeRule", resource, events.describe_rule(Name=name, EventBusName=bus)
         )
@@ -141,7 +141,7 @@ class _Account:
 
     async def target(self, rule: Rule, queue: _ExistingQueue) -> None:
         events, name = self.clients.events, self.config.physical(rule.name)
-        bus, resource = self.config.physical(rule.bus), f"rule '{name}'"
+        bus, resource = self.config.physical_bus(rule.bus), f"rule '{name}'"
         wanted: TargetTypeDef = {"Id": _TARGET_ID, "Arn": queue.arn}
         if queue.fifo:
             wanted["SqsParameters"] = {"MessageGroupId": rule.name}

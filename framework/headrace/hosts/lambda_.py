@@ -33,7 +33,8 @@ OpenPorts: TypeAlias = Callable[[AwsConfig], AbstractAsyncContextManager[Ports]]
 class LambdaContext(Protocol):
     """The part of Lambda's context object that matters here."""
 
-    aws_request_id: str
+    @property
+    def aws_request_id(self) -> str: ...
 
     def get_remaining_time_in_millis(self) -> int: ...
 
@@ -87,8 +88,9 @@ class LambdaHandler:
         pipeline = await self._running()
         left = timedelta(milliseconds=context.get_remaining_time_in_millis())
         deadline = pipeline.ports.clock.now() + left
-        if "Records" in event:
-            return await self._handle_batch(pipeline, event["Records"], deadline)
+        records = _sqs_records(event)
+        if records is not None:
+            return await self._handle_batch(pipeline, records, deadline)
         await self._handle_one(pipeline, event, context, deadline)
         return None
 
@@ -164,6 +166,16 @@ def lambda_handler(
     """
     preload()
     return LambdaHandler(service, concurrency=concurrency, observer=observer)
+
+
+def _sqs_records(event: object) -> Sequence[Mapping[str, Any]] | None:
+    """The records of an SQS batch. S3, SNS and streams send `Records` of other shapes."""
+    records = event.get("Records") if isinstance(event, Mapping) else None
+    if not isinstance(records, list) or any(
+        not isinstance(r, Mapping) or r.get("eventSource") != "aws:sqs" for r in records
+    ):
+        return None
+    return records
 
 
 async def _leave(delivery: Delivery, outcome: Outcome) -> Outcome:

@@ -12,9 +12,10 @@ from datetime import timedelta
 
 from headrace.aws.client import open_ports
 from headrace.batch import Batch, in_lanes
-from headrace.errors import CloudError, ConfigurationError
+from headrace.errors import CloudError, ConfigurationError, NotProvisioned
 from headrace.limits import SQS_BATCH_ENTRIES, SQS_MAX_WAIT
 from headrace.observer import Observer, Unobserved
+from headrace.outcome import Retry
 from headrace.pipeline import Pipeline, running
 from headrace.policy import Backoff
 from headrace.ports import Delivery, Ports
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 DRAIN = timedelta(seconds=25)
 """Time for running handlers after a stop: ECS sends SIGKILL 30 s after SIGTERM by default."""
 
+_ON_ITS_WAY = timedelta(seconds=1)
+_STOPPED = Retry("The worker is stopping; another one takes it.", timedelta(0))
 _POLL_BACKOFF = Backoff(base=timedelta(milliseconds=500), cap=timedelta(seconds=20))
 
 
@@ -77,6 +80,11 @@ class Worker:
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopped, *polls], return_when=asyncio.FIRST_COMPLETED)
+            for poller in self._pollers:
+                poller.stop()
+            # SQS answers a receive at once if it has something: what is on its way now would stay
+            # hidden until its visibility ends. A poll that is still silent after this is idle.
+            await asyncio.wait(polls, timeout=_ON_ITS_WAY.total_seconds())
         finally:
             for task in (stopped, *polls):
                 task.cancel()
@@ -114,15 +122,23 @@ class _Poller:
             observer=observer,
         )
         self._lanes: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def poll(self) -> None:
-        """Receive and start, for ever. A failing receive is tried again, more and more slowly."""
+        """Receive and start, for ever. A failing receive is tried again, more and more slowly.
+
+        Raises `NotProvisioned` if the queue is not there to begin with; if it vanishes later, it
+        may come back.
+        """
         failures = 0
+        seen = False
         while True:
             room = await self._slots.take(SQS_BATCH_ENTRIES)
             try:
                 deliveries = await self._receive(room)
             except CloudError as error:
+                if isinstance(error, NotProvisioned) and not seen:
+                    raise
                 failures += 1
                 if failures == 1:
                     logger.error("%s cannot be received from for now: %s", self._queue, error)
@@ -131,11 +147,17 @@ class _Poller:
                 continue
             if failures:
                 logger.info("%s is received from again.", self._queue)
-            failures = 0
+            failures, seen = 0, True
             # No await between the receive and the start: a stop in between would leave what was
             # received hidden until its visibility ends.
             for lane in in_lanes(deliveries):
                 self._start(lane)
+            if self._stopping:
+                return
+
+    def stop(self) -> None:
+        """Receive nothing more; what the open receive still brings is handed back."""
+        self._stopping = True
 
     async def drain(self, limit: timedelta) -> None:
         """Wait for what runs, for up to `limit`; cut the rest short and settle what is done."""
@@ -143,7 +165,9 @@ class _Poller:
             _, late = await asyncio.wait(self._lanes, timeout=limit.total_seconds())
             for lane in late:
                 lane.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                # A handler that swallows its cancellation is left behind.
+                await asyncio.wait(late, timeout=_ON_ITS_WAY.total_seconds())
         await self._settler.flush()
 
     async def _receive(self, room: int) -> list[Delivery]:
@@ -156,9 +180,14 @@ class _Poller:
             self._slots.give(room - received)
 
     def _start(self, lane: Sequence[Delivery]) -> None:
-        task = asyncio.create_task(self._batch.run_lane(lane, {}))
+        run = self._hand_back(lane) if self._stopping else self._batch.run_lane(lane, {})
+        task = asyncio.create_task(run)
         self._lanes.add(task)
         task.add_done_callback(lambda done: self._end(done, len(lane)))
+
+    async def _hand_back(self, lane: Sequence[Delivery]) -> None:
+        for delivery in lane:
+            await self._settler.settle(delivery, _STOPPED)
 
     def _end(self, lane: asyncio.Task[None], size: int) -> None:
         self._lanes.discard(lane)
@@ -178,7 +207,8 @@ async def run_worker(
     """Run services until SIGTERM, SIGINT or `stop`; then finish what runs, and return.
 
     `concurrency` is the number of deliveries handled at a time, per queue. Without `ports`,
-    the environment says which AWS to use. Raises `ConfigurationError` and `NotProvisioned`.
+    the environment says which AWS to use. Raises `ConfigurationError`, and `NotProvisioned` if a
+    queue or the bus is not there.
     """
     stop = stop or asyncio.Event()
     async with AsyncExitStack() as stack:

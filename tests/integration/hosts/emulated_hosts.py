@@ -20,11 +20,11 @@ from headrace import Ack, DeadLetter, Delivery, Outcome, Retry, Service
 from headrace.aws.client import open_ports
 from headrace.aws.config import AwsConfig
 from headrace.aws.provision import provision
+from headrace.dead_letter import NOTE_ATTRIBUTE
 from headrace.entity import EntityT, from_item, key_for
 from headrace.hosts.emulator import endpoints_environment
 from headrace.hosts.worker import run_worker
 from headrace.ports import Attribute, Item, ItemKey, Ports, QueueEntry
-from headrace.settle import NOTE_ATTRIBUTE
 from headrace.testing.runtime_api import LambdaFunction, lambda_runtime, sqs_event
 from headrace.topology.derive import topology
 from tests.integration.hosts.memory_hosts import PATIENCE, Watch

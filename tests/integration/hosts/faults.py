@@ -103,15 +103,21 @@ class LostBus:
 
 @dataclass(slots=True)
 class LostAnswers:
-    """Transactions take place, and their answers are lost."""
+    """Transactions take place, and their answers are lost; with `for_good`, nothing is answered
+    after the first of them either."""
 
     inner: Store
+    for_good: bool = False
+    gone: bool = False
 
     async def get(self, keys: Sequence[ItemKey]) -> list[Item | None]:
+        if self.gone and self.for_good:
+            raise Unreachable("No answer came back.")
         return await self.inner.get(keys)
 
     async def transact(self, actions: Sequence[Action], *, token: str) -> None:
         await self.inner.transact(actions, token=token)
+        self.gone = True
         raise Unreachable("No answer came back.")
 
     async def write(self, actions: Sequence[Put | Delete]) -> list[int]:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from headrace import Delivery
+from headrace.dead_letter import NOTE_ATTRIBUTE
 from headrace.limits import SQS_ATTRIBUTES, SQS_MESSAGE_BYTES
 from headrace.ports import QueueEntry
-from headrace.settle import NOTE_ATTRIBUTE
 from tests.integration.hosts.app import auditor, ledger
 from tests.integration.hosts.bank import Account
 from tests.integration.hosts.cases import CASES, HANDLED, REFUSED, Case, good

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from headrace.settle import NOTE_ATTRIBUTE
+from headrace.dead_letter import NOTE_ATTRIBUTE
 from tests.integration.hosts import app
 from tests.integration.hosts.bank import Account
 from tests.integration.hosts.cases import CASES, REFUSED, good

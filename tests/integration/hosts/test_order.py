@@ -11,7 +11,7 @@ import pytest
 
 from headrace import Delivery, PoisonMessage, Service, Transaction
 from headrace.batch import MARGIN
-from headrace.settle import NOTE_ATTRIBUTE
+from headrace.dead_letter import NOTE_ATTRIBUTE
 from headrace.testing import ManualClock
 from tests.integration.hosts.app import PATIENT
 from tests.integration.hosts.bank import Account, Deposited

@@ -10,11 +10,20 @@ from typing import Any
 
 import pytest
 
-from headrace import DeadLetter, Outcome, PoisonMessage, Retry, RetryLater, Service, Transaction
+from headrace import (
+    Ack,
+    DeadLetter,
+    Outcome,
+    PoisonMessage,
+    Retry,
+    RetryLater,
+    Service,
+    Transaction,
+)
+from headrace.dead_letter import NOTE_ATTRIBUTE
 from headrace.envelope import derived_id
 from headrace.pipeline import running
 from headrace.ports import Delivery, EntryFailure
-from headrace.settle import NOTE_ATTRIBUTE
 from tests.integration.hosts.app import PATIENT, auditor, ledger
 from tests.integration.hosts.bank import Account, Bounced, Credited, Deposited, Forged
 from tests.integration.hosts.bodies import event
@@ -168,7 +177,7 @@ async def test_what_a_crash_kept_back_is_sent_at_the_redelivery_as_it_was_commit
     assert watch.duplicates == [True]
     assert [json.loads(detail) for detail in bus.put_before] == published(host)
     (sent,) = published(host)
-    assert sent["metadata"]["id"] == derived_id("ledger.credit", "d-1", 0)
+    assert sent["metadata"]["id"] == derived_id("ledger.credit", "d-1", "0")
     assert sent["metadata"]["causation_id"] == "d-1"
     assert sent["metadata"]["correlation_id"] == "c-d-1"
     assert sent["data"] == {"account": "A", "balance": 5}
@@ -195,12 +204,24 @@ async def test_what_was_sent_before_a_crash_is_sent_again_under_the_same_id(
 
 
 @both_hosts
-async def test_a_commit_whose_answer_is_lost_stands_and_is_finished_at_the_redelivery(
+async def test_a_commit_whose_answer_is_lost_is_found_and_finished(on: type[MemoryHost]) -> None:
+    host = on(ledger, cloud_for(ledger, auditor))
+    await host.send(deposited())
+    faulty = with_ports(host.cloud, store=LostAnswers(host.cloud.store))
+
+    watch = await host.handle(1, ports=faulty)
+    assert outcomes_of(watch.outcomes) == [Ack]
+    assert len(published(host)) == 1
+    assert await host.entity(Account, "A") == Account(number="A", balance=5, movements=1)
+
+
+@both_hosts
+async def test_a_commit_after_which_nothing_is_answered_is_finished_at_the_redelivery(
     on: type[MemoryHost],
 ) -> None:
     host = on(ledger, cloud_for(ledger, auditor))
     await host.send(deposited())
-    faulty = with_ports(host.cloud, store=LostAnswers(host.cloud.store))
+    faulty = with_ports(host.cloud, store=LostAnswers(host.cloud.store, for_good=True))
 
     watch = await host.handle(1, ports=faulty)
     assert outcomes_of(watch.outcomes) == [Retry]
@@ -237,7 +258,7 @@ async def test_two_deliveries_of_one_event_at_once_take_effect_once(on: type[Mem
     assert (host.left(), statuses(host)) == ([], ["done"])
     assert await host.entity(Account, "A") == Account(number="A", balance=5, movements=1)
     assert {sent["metadata"]["id"] for sent in published(host)} == {
-        derived_id("ledger.credit", "d-1", 0)
+        derived_id("ledger.credit", "d-1", "0")
     }
 
 
@@ -274,7 +295,7 @@ async def test_a_failing_handler_is_given_up_after_five_attempts_with_its_reason
     assert outcomes_of(watch.outcomes) == [DeadLetter]
     (letter,) = host.dead_letters()
     note = json.loads(str(letter.attributes[NOTE_ATTRIBUTE].value))
-    assert note["reason"] == "Gave up after 5 attempts: RuntimeError: no cover for A"
+    assert note["reason"] == "Gave up after 5 receives: RuntimeError: no cover for A"
     assert (note["handler"], note["attempts"]) == ("ledger.bounce", 5)
     assert (note["error"], note["correlation_id"]) == ("RuntimeError", "c-n-1")
     assert host.items() == []

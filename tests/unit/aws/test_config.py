@@ -30,7 +30,9 @@ def test_names_are_as_they_are_without_a_namespace() -> None:
 def test_the_default_bus_has_no_namespace() -> None:
     config = AwsConfig(namespace="dev")
 
-    assert config.physical("default") == config.logical("default") == "default"
+    assert config.physical_bus("default") == "default"
+    assert config.physical_bus("shop") == "dev-shop"
+    assert config.physical("default") == "dev-default"
 
 
 def test_a_fifo_queue_keeps_its_suffix_under_a_namespace() -> None:
