@@ -1,0 +1,78 @@
+# Every target makes the environment it needs under .venv/ from a lock in infra/requirements/.
+# The first run downloads it; later ones start at once.
+
+PYTHON ?= python3
+ORDERS ?= 200
+# More arguments for pytest: make test ARGS="tests/unit -k inbox"
+ARGS ?=
+# The interpreter LocalStack runs on; found by itself when empty.
+PYTHON313 ?=
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PYTHON PYTHON313
+# An outer environment must not leak into the ones made here.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV PYTEST_ADDOPTS
+
+.PHONY: help
+help: ## what can be made
+	@echo "usage: make TARGET [PYTHON=python3.13] [ORDERS=200] [ARGS=...]"
+	@echo
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(firstword $(MAKEFILE_LIST)) \
+		| while IFS='|' read -r name text; do printf '  %-16s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: ## the sample shop end to end on an embedded emulator, ORDERS orders of it
+	@.ci/venv demo --with-headrace
+	@.venv/demo/bin/python -m services.demo --orders $(ORDERS)
+
+.PHONY: demo-localstack
+demo-localstack: ## the same on LocalStack (needs Python 3.13 and npm, no container)
+	@.ci/venv demo --with-headrace
+	@PYTHON="$$(.ci/find-python 3.13)" .ci/venv localstack
+	@HEADRACE_LOCALSTACK_PYTHON="$(CURDIR)/.venv/localstack/bin/python" \
+		.ci/with-dynoxide --required \
+		.venv/demo/bin/python -m services.demo --orders $(ORDERS) --emulator localstack
+
+.PHONY: test
+test: ## all tests; ARGS goes to pytest
+	@.ci/test $(ARGS)
+
+.PHONY: test-localstack
+test-localstack: ## the tests that talk to LocalStack, which `make test` leaves out
+	@.ci/venv test --with-headrace
+	@PYTHON="$$(.ci/find-python 3.13)" .ci/venv localstack
+	@HEADRACE_LOCALSTACK_PYTHON="$(CURDIR)/.venv/localstack/bin/python" \
+		.ci/with-dynoxide .venv/test/bin/python -m pytest tests/integration/aws/test_localstack.py $(ARGS)
+
+.PHONY: check
+check: ## lint, format, types and the layers of the architecture
+	@.ci/venv test --with-headrace
+	.venv/test/bin/python -m ruff check .
+	.venv/test/bin/python -m ruff format --check .
+	.venv/test/bin/python -m mypy --strict
+	.venv/test/bin/python -m pytest -q tests/architecture
+
+.PHONY: format
+format: ## rewrite the sources as `make check` wants them
+	@.ci/venv test --with-headrace
+	.venv/test/bin/python -m ruff check --fix .
+	.venv/test/bin/python -m ruff format .
+
+.PHONY: wheel
+wheel: ## build dist/*.whl and try it alone in a fresh environment
+	@.ci/wheel-check
+
+.PHONY: lock
+lock: ## compile infra/requirements/*.txt again (UPGRADE=1: to the newest versions)
+	@.ci/lock $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## remove environments, caches and what was built
+	rm -rf .venv dist build .coverage .coverage.* htmlcov
+	find . -type d \( -name __pycache__ -o -name .mypy_cache -o -name .ruff_cache -o -name .pytest_cache \
+		-o -name .hypothesis \) -prune -exec rm -rf {} +
