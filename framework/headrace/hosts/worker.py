@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 DRAIN = timedelta(seconds=25)
 """Time for running handlers after a stop: ECS sends SIGKILL 30 s after SIGTERM by default."""
 
-_ON_ITS_WAY = timedelta(seconds=1)
+_ON_ITS_WAY = timedelta(milliseconds=250)
 _STOPPED = Retry("The worker is stopping; another one takes it.", timedelta(0))
 _POLL_BACKOFF = Backoff(base=timedelta(milliseconds=500), cap=timedelta(seconds=20))
 
