@@ -6,9 +6,8 @@ come from and in how an outcome is carried out.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,21 +23,21 @@ from headrace.errors import (
     Conflict,
     DecodeError,
     DefinitionError,
-    HandlerEnded,
     NoTable,
     NotProvisioned,
     Refused,
 )
 from headrace.events import Event, Message
 from headrace.inbox import Committed, Inbox, Unrecorded
+from headrace.invoke import Invoker
 from headrace.limits import BATCH_GET_KEYS
-from headrace.middleware import Call, Invocation, compose
+from headrace.middleware import Invocation
 from headrace.observer import Observer, Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
 from headrace.outcome import Ack, DeadLetter, Outcome, combine
 from headrace.policy import reason_of
 from headrace.ports import Action, Delivery, Item, ItemKey, Ports
-from headrace.service import Argument, Handler, Service
+from headrace.service import Handler, Service
 from headrace.transaction import Transaction
 
 logger = logging.getLogger(__name__)
@@ -54,9 +53,8 @@ class Pipeline:
         self.service = service
         self.ports = ports
         self.observer = observer
-        self._resources = resources
         self._codecs: dict[str, Codec] = {}
-        self._calls = {h.name: self._call(h) for h in service.handlers}
+        self._invoker = Invoker(service, resources)
         self._reads: Coalescer[ItemKey, Item | None] = Coalescer(
             self._read_items, max_entries=BATCH_GET_KEYS
         )
@@ -94,8 +92,9 @@ class Pipeline:
             ]
         )
 
-    async def flush(self) -> None:
+    async def close(self) -> None:
         """Wait until everything that was handed over has been answered."""
+        self._invoker.close()
         await self._reads.flush()
         await self._outbox.flush()
         if self._inbox is not None:
@@ -175,8 +174,7 @@ class Pipeline:
         )
         invocation = Invocation(self.service.name, handler.name, envelope, delivery, transaction)
         try:
-            result = await _in_time(handler, _contained(self._calls[handler.name](invocation)))
-            transaction.publish(*_messages_in(result, handler))
+            transaction.publish(*await self._invoker.run(handler, invocation))
         finally:
             actions, messages = transaction.close()
         return actions, self._seal(handler, envelope.metadata, messages)
@@ -203,30 +201,6 @@ class Pipeline:
         if codec is None:
             codec = self._codecs[queue] = self.service.codec(queue)
         return codec
-
-    def _call(self, handler: Handler) -> Call:
-        async def call(invocation: Invocation) -> Any:
-            arguments = {
-                name: self._argument(kind, invocation) for name, kind in handler.arguments.items()
-            }
-            if handler.is_async:
-                return await handler.function(**arguments)
-            return await asyncio.to_thread(_in_thread, handler.function, arguments)
-
-        return compose(self.service.middleware, call)
-
-    def _argument(self, kind: Argument, invocation: Invocation) -> Any:
-        match kind:
-            case Argument.MESSAGE:
-                return invocation.envelope.message
-            case Argument.TRANSACTION:
-                return invocation.transaction
-            case Argument.METADATA:
-                return invocation.envelope.metadata
-            case Argument.DELIVERY:
-                return invocation.delivery
-            case Argument.RESOURCES:
-                return self._resources
 
     def _wait_after_conflict(self, state: RetryCallState) -> float:
         return self.ports.randomness.uniform(0, min(0.5, 0.02 * 2**state.attempt_number))
@@ -274,7 +248,7 @@ async def running(
         if service.resources is not None:
             resources = await stack.enter_async_context(service.resources())
         pipeline = Pipeline(service, ports, resources, observer or Unobserved())
-        stack.push_async_callback(pipeline.flush)
+        stack.push_async_callback(pipeline.close)
         yield pipeline
 
 
@@ -289,58 +263,6 @@ async def _require_bus(service: Service, ports: Ports) -> None:
     except CloudError as error:
         # Throttled, or a role that may put events and not describe the bus: that says nothing.
         logger.warning("Whether the bus %r exists could not be seen: %s", service.bus, error)
-
-
-async def _contained(run: Awaitable[Any]) -> Any:
-    """A handler fails for itself alone, even where it would end its task or the process."""
-    try:
-        return await run
-    except (Exception, KeyboardInterrupt, GeneratorExit):
-        raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        # Nobody asked this delivery to stop: the handler awaited something that was cancelled.
-        raise HandlerEnded("The handler awaited a task that was cancelled.") from error
-    except BaseException as error:
-        # `sys.exit`, or the panic of an extension module: not for the others of its batch.
-        raise HandlerEnded(f"The handler raised {error!r}.") from error
-
-
-def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
-        return function(**arguments)
-    except StopIteration as error:
-        # No future takes a StopIteration, so whoever awaits the thread would wait for ever.
-        raise HandlerEnded("The handler raised StopIteration.") from error
-
-
-async def _in_time(handler: Handler, run: Awaitable[Any]) -> Any:
-    if handler.timeout is None:
-        return await run
-    seconds = handler.timeout.total_seconds()
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await run
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise TimeoutError(f"It ran longer than its timeout of {seconds:g} s.") from error
-
-
-def _messages_in(result: Any, handler: Handler) -> Iterable[Message]:
-    if result is None:
-        return ()
-    if isinstance(result, Message):
-        return (result,)
-    if isinstance(result, (list, tuple)) and all(isinstance(m, Message) for m in result):
-        return result
-    raise DefinitionError(
-        f"The handler {handler.consumer} returned a {type(result).__name__}: return None, one "
-        "event, or a list of events."
-    )
 
 
 def _refuse_undeclared(handler: Handler, message: Message) -> None:

@@ -22,7 +22,7 @@ LAYERS = (
     ("observe", "codec", "transaction"),
     ("middleware",),
     ("service",),
-    ("inbox", "outbox", "topology"),
+    ("inbox", "outbox", "invoke", "topology"),
     ("pipeline", "client"),
     ("batch", "settle"),
     ("hosts",),

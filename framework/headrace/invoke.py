@@ -1,0 +1,124 @@
+"""Running one handler: what it is given, for how long it may run, and how far its failures go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Final
+
+from headrace.errors import DefinitionError, HandlerEnded
+from headrace.events import Message
+from headrace.middleware import Call, Invocation, compose
+from headrace.service import Argument, Handler, Service
+
+THREADS: Final = 64
+"""At most so many plain functions run at a time. A thread cannot be stopped: one that hangs is
+lost until the process ends, so they are not taken from those that everything else shares."""
+
+
+class Invoker:
+    """The handlers of one service, ready to be called with what they ask for."""
+
+    def __init__(self, service: Service, resources: Any) -> None:
+        self._resources = resources
+        self._threads = ThreadPoolExecutor(THREADS, f"headrace-{service.name}")
+        self._calls = {
+            handler.name: compose(service.middleware, self._call(handler))
+            for handler in service.handlers
+        }
+
+    async def run(self, handler: Handler, invocation: Invocation) -> Sequence[Message]:
+        """What the handler returns, as messages.
+
+        Raises what the handler raises; `TimeoutError` once it ran longer than it may;
+        `HandlerEnded` in place of anything that would end more than this run.
+        """
+        run = _contained(self._calls[handler.name](invocation))
+        return _messages_in(await _in_time(handler, run), handler)
+
+    def close(self) -> None:
+        """Forget the threads; what still runs in them can commit nothing any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, handler: Handler) -> Call:
+        async def call(invocation: Invocation) -> Any:
+            arguments = {
+                name: self._argument(kind, invocation) for name, kind in handler.arguments.items()
+            }
+            if handler.is_async:
+                return await handler.function(**arguments)
+            return await self._in_thread(handler.function, arguments)
+
+        return call
+
+    async def _in_thread(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        run = partial(copy_context().run, _finished, function, arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    def _argument(self, kind: Argument, invocation: Invocation) -> Any:
+        match kind:
+            case Argument.MESSAGE:
+                return invocation.envelope.message
+            case Argument.TRANSACTION:
+                return invocation.transaction
+            case Argument.METADATA:
+                return invocation.envelope.metadata
+            case Argument.DELIVERY:
+                return invocation.delivery
+            case Argument.RESOURCES:
+                return self._resources
+
+
+async def _contained(run: Awaitable[Any]) -> Any:
+    """A handler fails for itself alone, even where it would end its task or the process."""
+    try:
+        return await run
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody asked this delivery to stop: the handler awaited something that was cancelled.
+        raise HandlerEnded("The handler awaited a task that was cancelled.") from error
+    except BaseException as error:
+        # `sys.exit`, or the panic of an extension module: not for the others of its batch.
+        raise HandlerEnded(f"The handler raised {error!r}.") from error
+
+
+def _finished(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:
+        # No future takes a StopIteration, so whoever awaits the thread would wait for ever.
+        raise HandlerEnded("The handler raised StopIteration.") from error
+
+
+async def _in_time(handler: Handler, run: Awaitable[Any]) -> Any:
+    if handler.timeout is None:
+        return await run
+    seconds = handler.timeout.total_seconds()
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await run
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"It ran longer than its timeout of {seconds:g} s.") from error
+
+
+def _messages_in(result: Any, handler: Handler) -> Sequence[Message]:
+    if result is None:
+        return ()
+    if isinstance(result, Message):
+        return (result,)
+    if isinstance(result, (list, tuple)) and all(isinstance(m, Message) for m in result):
+        return result
+    raise DefinitionError(
+        f"The handler {handler.consumer} returned a {type(result).__name__}: return None, one "
+        "event, or a list of events."
+    )
