@@ -40,9 +40,8 @@ class KeyTemplate:
         Raises `HeadraceError` for a value that is no identifier, and `TooLarge` for a key that
         DynamoDB would refuse.
         """
-        special = {c for c in self.pk + self.sk if not c.isalnum()} | {"#", "%"}
-        quoted = {name: _quoted(_text(name, value), special) for name, value in values.items()}
-        pk, sk = self.pk.format_map(quoted), self.sk.format_map(quoted)
+        texts = {name: _text(name, value) for name, value in values.items()}
+        pk, sk = _filled(self.pk, texts), _filled(self.sk, texts)
         _refuse_long("pk", pk, PARTITION_KEY_BYTES)
         _refuse_long("sk", sk, SORT_KEY_BYTES)
         return ItemKey(table, pk, sk)
@@ -200,6 +199,14 @@ def _parts(template: str) -> list[tuple[str, str | None, str | None, str | None]
 
 def _placeholders(template: str) -> list[str]:
     return [name for _, name, _, _ in _parts(template) if name is not None]
+
+
+def _filled(template: str, texts: dict[str, str]) -> str:
+    """The template with its fields in place. What separates fields is quoted within them, so
+    that no two sets of values give one key."""
+    literal = "".join(text for text, _, _, _ in _parts(template))
+    special = {c for c in literal if not c.isalnum()} | {"#", "%"}
+    return template.format_map({name: _quoted(text, special) for name, text in texts.items()})
 
 
 def _quoted(text: str, special: set[str]) -> str:

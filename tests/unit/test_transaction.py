@@ -675,6 +675,14 @@ async def test_separators_in_a_key_cannot_be_forged_by_a_value(world: World) -> 
     assert await world.item("grid/%25-ä") is not None
 
 
+async def test_a_key_shows_its_values_as_they_are_where_nothing_can_be_confused(
+    world: World,
+) -> None:
+    counting(world.service)
+    await world.deliver(Counted(name="A-1/x y"))
+    assert await world.item("counter#A-1/x y") is not None
+
+
 @pytest.mark.parametrize("value", [None, 1.5, Decimal("1.10"), True, ["a"]])
 async def test_a_key_is_not_made_of_what_can_be_written_in_two_ways(
     world: World, value: object
