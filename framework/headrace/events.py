@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from headrace.errors import DefinitionError, DuplicateName
@@ -238,6 +238,8 @@ def ensure_buildable(cls: MessageType) -> None:
             "Use str, int, float, bool, Decimal, datetime, UUID, enums, lists, dicts or other "
             "pydantic models for its fields, and import their types at the top of the module."
         ) from error
+    for model in _models_in(cls):
+        _refuse_one_way(cls, model)
 
 
 def json_schema(cls: MessageType) -> Mapping[str, Any]:
@@ -250,6 +252,35 @@ def json_schema(cls: MessageType) -> Mapping[str, Any]:
             f"{cls.__name__} has no JSON Schema: {error} Replace the field by a type that "
             "JSON can carry."
         ) from error
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """A model and all that it nests, each once."""
+    seen: set[type[BaseModel]] = set()
+    waiting = [annotation]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, type) and issubclass(found, BaseModel) and found not in seen:
+            seen.add(found)
+            yield found
+            waiting += [field.annotation for field in found.model_fields.values()]
+        waiting += get_args(found)
+
+
+def _refuse_one_way(cls: MessageType, model: type[BaseModel]) -> None:
+    """A field that is written under one name and read under another is lost on the way."""
+    for name, info in model.model_fields.items():
+        written = info.serialization_alias or name
+        read = info.validation_alias or name
+        names = read.choices if isinstance(read, AliasChoices) else [read]
+        by_name = model.model_config.get("populate_by_name") or model.model_config.get(
+            "validate_by_name"
+        )
+        if written not in names and not (by_name and written == name):
+            raise DefinitionError(
+                f"{cls.__name__} is written with {written!r} and read with {read!r}: give "
+                f"{model.__name__}.{name} one alias=… for both ways."
+            )
 
 
 def _refuse_bad_contract(cls: MessageType, contract: Contract) -> None:

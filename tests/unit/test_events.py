@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 from headrace.errors import DefinitionError, DuplicateName
 from headrace.events import (
@@ -174,3 +175,24 @@ def test_the_schema_of_an_event_is_that_of_its_payload() -> None:
     schema = json_schema(Shipped)
     assert schema["properties"] == {"parcel": {"title": "Parcel", "type": "string"}}
     assert schema["required"] == ["parcel"]
+
+
+class Box(BaseModel):
+    weight: int = Field(0, serialization_alias="grams")
+
+
+def test_a_field_that_would_be_written_and_read_under_two_names_is_refused() -> None:
+    class Shipped(Event, source="shop.shipping"):
+        parcel: str = Field("", validation_alias="package")
+
+    class Packed(Event, source="shop.shipping"):
+        boxes: list[Box]
+
+    class Sent(Event, source="shop.shipping"):
+        parcel: str = Field("", alias="package")
+
+    with pytest.raises(DefinitionError, match=r"written with 'parcel' and read with 'package'"):
+        ensure_buildable(Shipped)
+    with pytest.raises(DefinitionError, match=r"Box\.weight one alias"):
+        ensure_buildable(Packed)
+    ensure_buildable(Sent)
