@@ -26,7 +26,8 @@ class Batch:
     """Runs deliveries through `consume` and `settle`; what was not started counts as failed.
 
     `limiter` bounds how many are handled at a time: a semaphore, or `nullcontext()` where the
-    host bounds it already.
+    host bounds it already. Once `closing` says so, nothing more is started: what is left is
+    handed back at once.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Batch:
         limiter: AbstractAsyncContextManager[Any],
         clock: Clock,
         observer: Observer,
+        closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._service = service
         self._consume = consume
@@ -45,6 +47,7 @@ class Batch:
         self._limiter = limiter
         self._clock = clock
         self._observer = observer
+        self._closing = closing
 
     async def run(self, deliveries: Sequence[Delivery]) -> dict[str, Outcome]:
         """The outcomes by message id; a delivery without one counts as failed. Never raises but
@@ -62,8 +65,9 @@ class Batch:
         """
         held_back = False
         for delivery in lane:
-            if held_back:
-                outcome = await self._settled(delivery, _HELD_BACK)
+            if held_back or self._closing():
+                reason = _HELD_BACK if held_back else _CLOSING
+                outcome = await self._settled(delivery, reason)
             else:
                 async with self._limiter:
                     outcome = await self._carry(delivery)
@@ -108,6 +112,7 @@ def _unexpected(delivery: Delivery, error: Exception) -> Retry:
     return Retry(f"{type(error).__name__}: {error}", error=error)
 
 
+_CLOSING = Retry("Nothing more is started here; another host takes it.", timedelta(0))
 _HELD_BACK = Retry("A message before it in its group comes again first.", timedelta(0))
 
 

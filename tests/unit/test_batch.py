@@ -53,6 +53,7 @@ class Host:
             limiter=limiter or nullcontext(),
             clock=clock,
             observer=changes.get("observer", Tally()),
+            closing=changes.get("closing", lambda: False),
         )
         return await batch.run(deliveries)
 
@@ -83,6 +84,15 @@ async def test_a_failed_message_holds_back_its_group_and_no_other() -> None:
     assert "a2" not in host.started
     assert isinstance(outcomes["a2"], Retry)
     assert [outcomes[f"b{n}"] for n in range(3)] == [Ack()] * 3
+
+
+async def test_what_is_left_of_a_group_when_its_host_closes_is_handed_back() -> None:
+    host = Host()
+    group = [delivery(f"a{n}", "a") for n in range(3)]
+    outcomes = await host.run(group, closing=lambda: bool(host.started))
+    assert host.started == ["a0"]
+    assert host.settled == ["a0", "a1", "a2"]
+    assert [type(outcomes[f"a{n}"]) for n in range(3)] == [Ack, Retry, Retry]
 
 
 async def test_a_dead_letter_does_not_hold_back_its_group() -> None:

@@ -15,7 +15,6 @@ from headrace.batch import Batch, in_lanes
 from headrace.errors import CloudError, ConfigurationError, NotProvisioned
 from headrace.limits import SQS_BATCH_ENTRIES, SQS_MAX_WAIT
 from headrace.observer import Observer, Unobserved
-from headrace.outcome import Retry
 from headrace.pipeline import Pipeline, running
 from headrace.policy import Backoff
 from headrace.ports import Delivery, Ports
@@ -28,7 +27,6 @@ DRAIN = timedelta(seconds=25)
 """Time for running handlers after a stop: ECS sends SIGKILL 30 s after SIGTERM by default."""
 
 _ON_ITS_WAY = timedelta(milliseconds=250)
-_STOPPED = Retry("The worker is stopping; another one takes it.", timedelta(0))
 _POLL_BACKOFF = Backoff(base=timedelta(milliseconds=500), cap=timedelta(seconds=20))
 
 
@@ -120,6 +118,7 @@ class _Poller:
             limiter=nullcontext(),
             clock=ports.clock,
             observer=observer,
+            closing=lambda: self._stopping,
         )
         self._lanes: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -180,14 +179,9 @@ class _Poller:
             self._slots.give(room - received)
 
     def _start(self, lane: Sequence[Delivery]) -> None:
-        run = self._hand_back(lane) if self._stopping else self._batch.run_lane(lane, {})
-        task = asyncio.create_task(run)
+        task = asyncio.create_task(self._batch.run_lane(lane, {}))
         self._lanes.add(task)
         task.add_done_callback(lambda done: self._end(done, len(lane)))
-
-    async def _hand_back(self, lane: Sequence[Delivery]) -> None:
-        for delivery in lane:
-            await self._settler.settle(delivery, _STOPPED)
 
     def _end(self, lane: asyncio.Task[None], size: int) -> None:
         self._lanes.discard(lane)
