@@ -33,7 +33,7 @@ demo: ## the sample shop end to end on an embedded emulator, ORDERS orders of it
 .PHONY: demo-localstack
 demo-localstack: ## the same on LocalStack (needs Python 3.13 and npm, no container)
 	@.ci/venv demo --with-headrace
-	@PYTHON="$$(.ci/find-python 3.13)" .ci/venv localstack
+	@python=$$(.ci/find-python 3.13) && PYTHON="$$python" .ci/venv localstack
 	@HEADRACE_LOCALSTACK_PYTHON="$(CURDIR)/.venv/localstack/bin/python" \
 		.ci/with-dynoxide --required \
 		.venv/demo/bin/python -m services.demo --orders $(ORDERS) --emulator localstack
@@ -45,7 +45,7 @@ test: ## all tests; ARGS goes to pytest
 .PHONY: test-localstack
 test-localstack: ## the tests that talk to LocalStack, which `make test` leaves out
 	@.ci/venv test --with-headrace
-	@PYTHON="$$(.ci/find-python 3.13)" .ci/venv localstack
+	@python=$$(.ci/find-python 3.13) && PYTHON="$$python" .ci/venv localstack
 	@HEADRACE_LOCALSTACK_PYTHON="$(CURDIR)/.venv/localstack/bin/python" \
 		.ci/with-dynoxide .venv/test/bin/python -m pytest tests/integration/aws/test_localstack.py $(ARGS)
 
