@@ -170,8 +170,6 @@ class Service:
             handler_name = name or function.__name__
             _check_name("handler", handler_name)
             self._refuse_taken(handler_name, function)
-            for cls in types:
-                self._refuse_unfit(cls, queue)
             signature = _Signature(function, types, self.resources, frame.f_locals)
             self._handlers[handler_name] = Handler(
                 name=handler_name,
@@ -192,6 +190,8 @@ class Service:
             raise HandlerSignatureError(
                 f"{self.name}.on() names no event: write @{self.name}.on(OrderPlaced)."
             )
+        for cls in types:
+            self._refuse_unfit(cls, queue)
         return register
 
     @property
@@ -237,8 +237,9 @@ class Service:
     def _refuse_unfit(self, cls: Any, queue: str | None) -> None:
         if not (isinstance(cls, type) and issubclass(cls, (Event, Command))):
             raise HandlerSignatureError(
-                f"@{self.name}.on({getattr(cls, '__name__', cls)!s}) does not name an event: it "
-                "takes classes derived from Event or Command."
+                f"@{self.name}.on takes classes derived from Event or Command, and "
+                f"{getattr(cls, '__qualname__', repr(cls))} is none: write "
+                f"@{self.name}.on(OrderPlaced) above the handler."
             )
         contract = contract_of(cls)
         if contract.owner is not None and contract.owner != self.name:

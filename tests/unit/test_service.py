@@ -172,10 +172,17 @@ def test_a_registration_without_an_event_is_refused(stock: Service) -> None:
         stock.on()
 
 
-@pytest.mark.parametrize("thing", [int, "Placed", None])
+@pytest.mark.parametrize("thing", [int, "Placed", None, handler("event: Placed")])
 def test_a_registration_for_what_is_no_event_is_refused(stock: Service, thing: Any) -> None:
     with pytest.raises(HandlerSignatureError, match="classes derived from Event or Command"):
-        stock.on(thing)(handler("event: Placed"))
+        stock.on(thing)
+
+
+def test_a_decorator_without_its_event_is_refused_and_not_ignored(stock: Service) -> None:
+    with pytest.raises(HandlerSignatureError, match=r"write @stock\.on\(OrderPlaced\)"):
+
+        @stock.on  # type: ignore[type-var]  # that is what is refused
+        async def reserve(event: Placed) -> None: ...
 
 
 def test_two_handlers_cannot_have_one_name(stock: Service) -> None:

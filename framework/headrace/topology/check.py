@@ -106,6 +106,12 @@ def _service(service: Service) -> Iterator[Finding]:
     yield from _places(service)
     if service.handlers:
         yield from _settings(service)
+    else:
+        yield _warning(
+            service.name,
+            "has no handlers: write @service.on(…) above them, and import the modules that hold "
+            "them where the service is named.",
+        )
     for handler in service.handlers:
         yield from _handler(service, handler)
     for queue in service.queues:

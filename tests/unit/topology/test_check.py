@@ -210,10 +210,10 @@ def test_a_pattern_that_two_filters_make_too_long_is_an_error() -> None:
 
 
 def test_two_services_of_one_name_are_an_error() -> None:
-    assert found(Service("field"), Service("field")) == [
+    assert found(Service("field"), Service("field"))[0] == (
         "error: services: Two definitions make a service named 'field': rename a service, or the "
         "queue= of one of its handlers."
-    ]
+    )
 
 
 def test_an_event_that_nobody_here_emits_is_a_warning() -> None:
@@ -316,3 +316,9 @@ def test_errors_stand_before_warnings() -> None:
     async def grow(event: Sown) -> None: ...
 
     assert [finding.severity for finding in check(field)] == [Severity.ERROR, Severity.WARNING]
+
+
+def test_a_service_without_handlers_is_a_warning() -> None:
+    (finding,) = check(Service("empty"))
+    assert finding.severity is Severity.WARNING
+    assert "has no handlers" in finding.sentence
