@@ -181,7 +181,7 @@ def test_a_registration_for_what_is_no_event_is_refused(stock: Service, thing: A
 def test_a_decorator_without_its_event_is_refused_and_not_ignored(stock: Service) -> None:
     with pytest.raises(HandlerSignatureError, match=r"write @stock\.on\(OrderPlaced\)"):
 
-        @stock.on  # type: ignore[type-var]  # that is what is refused
+        @stock.on  # type: ignore[arg-type, type-var]  # that is what is refused
         async def reserve(event: Placed) -> None: ...
 
 
