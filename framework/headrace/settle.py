@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from headrace.coalesce import Coalescer
 from headrace.dead_letter import NOTE_ATTRIBUTE, note
-from headrace.errors import CloudError, Refused, Throttled
+from headrace.errors import CloudError, HeadraceError, Refused, Throttled
 from headrace.limits import SQS_ATTRIBUTES, SQS_BATCH_ENTRIES, SQS_MAX_VISIBILITY, SQS_MESSAGE_BYTES
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Attribute, Clock, Delivery, EntryFailure, QueueEntry, Queues
@@ -152,5 +152,14 @@ def _log(delivery: Delivery, outcome: Retry | DeadLetter) -> None:
         delivery.receive_count,
         outcome.handler or "-",
         shown(outcome.reason),
-        exc_info=outcome.error if logger.isEnabledFor(logging.DEBUG) else None,
+        exc_info=_worth_showing(delivery, outcome),
     )
+
+
+def _worth_showing(delivery: Delivery, outcome: Retry | DeadLetter) -> BaseException | None:
+    """The exception of a handler, with where it was raised: the first time, and when it is the
+    end. What headrace itself raises says everything in its sentence."""
+    if isinstance(outcome.error, HeadraceError):
+        return None
+    first_or_last = delivery.receive_count == 1 or isinstance(outcome, DeadLetter)
+    return outcome.error if first_or_last else None

@@ -101,6 +101,14 @@ async def test_a_dead_letter_is_the_message_as_it_came_with_a_note(
     assert await left(cloud, "mail") == 0
 
 
+async def test_the_log_shows_where_a_handler_failed(
+    cloud: MemoryCloud[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    await settled(cloud, Retry("ValueError: id 4711", error=failing(1)), QueueEntry("{}"))
+    assert "in _raise" in caplog.text
+    assert "comes again" in caplog.text
+
+
 async def test_a_dead_letter_whose_copy_is_refused_stays_where_it_is(
     cloud: MemoryCloud[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
