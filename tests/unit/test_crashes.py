@@ -22,11 +22,11 @@ from headrace.testing.memory import MemoryCloud, memory_ports
 from headrace.topology.derive import topology
 
 
-class Rang(Event, source="bell.tower"):
+class Tolled(Event, source="bell.tower"):
     bell: str
 
 
-class Heard(Event, source="bell.village"):
+class Noticed(Event, source="bell.village"):
     bell: str
 
 
@@ -38,12 +38,12 @@ class Bell(Entity, pk="bell#{bell}"):
 village = Service("village", bus="valley")
 
 
-@village.on(Rang)
-async def hear(event: Rang, tx: Transaction) -> Heard:
+@village.on(Tolled)
+async def hear(event: Tolled, tx: Transaction) -> Noticed:
     bell = await tx.get(Bell, event.bell) or Bell(bell=event.bell)
     bell.rings += 1
     tx.put(bell)
-    return Heard(bell=event.bell)
+    return Noticed(bell=event.bell)
 
 
 @dataclass
@@ -118,7 +118,7 @@ async def deliver(cloud: MemoryCloud[Any], moment: Moment, sent: list[str]) -> o
 
 
 def a_ring() -> Delivery:
-    return delivery_of(Rang(bell="great"), "village", id="ring-1")
+    return delivery_of(Tolled(bell="great"), "village", id="ring-1")
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
