@@ -17,7 +17,8 @@ class Coalescer(Generic[Entry, Answer]):
     A batch leaves when it is full (`max_entries`, or `max_weight` by `weigh`) or `linger`
     seconds after its first entry. `call` gets one batch and answers with one answer or
     exception per entry, in order; an exception it raises goes to every caller of the batch.
-    A caller that is cancelled leaves the batch on its way: what was handed over may happen.
+    A caller that is cancelled leaves its entry in the batch: what was handed over may happen. With
+    `withdraws`, a caller that is cancelled before the batch has left takes its entry out of it.
     """
 
     def __init__(
@@ -28,12 +29,14 @@ class Coalescer(Generic[Entry, Answer]):
         max_weight: int | None = None,
         weigh: Callable[[Entry], int] = lambda entry: 0,
         linger: float = 0.002,
+        withdraws: bool = False,
     ) -> None:
         self._call = call
         self._max_entries = max_entries
         self._max_weight = max_weight
         self._weigh = weigh
         self._linger = linger
+        self._withdraws = withdraws
         self._waiting: list[tuple[Entry, asyncio.Future[Answer]]] = []
         self._weight = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -41,6 +44,10 @@ class Coalescer(Generic[Entry, Answer]):
 
     async def add(self, entry: Entry) -> Answer:
         """Hand over one entry and wait for the answer to it."""
+        return await self.post(entry)
+
+    def post(self, entry: Entry) -> asyncio.Future[Answer]:
+        """Hand over one entry without waiting for the answer."""
         weight = self._weigh(entry)
         if self._max_weight is not None and self._weight + weight > self._max_weight:
             self._leave()
@@ -52,7 +59,7 @@ class Coalescer(Generic[Entry, Answer]):
             self._leave()
         elif self._timer is None:
             self._timer = loop.call_later(self._linger, self._leave)
-        return await future
+        return future
 
     async def flush(self) -> None:
         """Send what is waiting now, and wait until every call has been answered."""
@@ -65,6 +72,8 @@ class Coalescer(Generic[Entry, Answer]):
             self._timer.cancel()
             self._timer = None
         batch, self._waiting, self._weight = self._waiting, [], 0
+        if self._withdraws:
+            batch = [(entry, future) for entry, future in batch if not future.cancelled()]
         if batch:
             # In a context of its own: a batch belongs to none of its callers more than another.
             call = asyncio.get_running_loop().create_task(self._carry(batch), context=Context())

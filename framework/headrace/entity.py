@@ -6,7 +6,7 @@ import string
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -84,7 +84,7 @@ EntityT = TypeVar("EntityT", bound=Entity)
 
 
 def key_of(entity: Entity, table: str) -> ItemKey:
-    template = _template(type(entity))
+    template = template_of(type(entity))
     return template.key(table, {name: getattr(entity, name) for name in template.fields()})
 
 
@@ -92,7 +92,7 @@ def key_for(
     cls: type[Entity], table: str, values: tuple[Any, ...], fields: dict[str, Any]
 ) -> ItemKey:
     """The key from field values given in the template's order, by name, or both."""
-    template = _template(cls)
+    template = template_of(cls)
     names = template.fields()
     given = {**dict(zip(names, values, strict=False)), **fields}
     if len(values) > len(names) or set(given) != set(names):
@@ -102,6 +102,47 @@ def key_for(
             f"tx.get({cls.__name__}, {wanted})."
         )
     return template.key(table, given)
+
+
+def key_fields_of(cls: type[Entity], values: tuple[Any, ...]) -> dict[str, Any]:
+    """The fields of the key, named, from values given in the template's order."""
+    return dict(zip(template_of(cls).fields(), values, strict=True))
+
+
+class Partition(NamedTuple):
+    """Entities that share a partition key, and how their sort keys begin."""
+
+    table: str
+    pk: str
+    sk_prefix: str
+
+    def holds(self, key: ItemKey) -> bool:
+        same = (key.table, key.pk) == (self.table, self.pk)
+        return same and key.sk.startswith(self.sk_prefix)
+
+
+def partition_for(
+    cls: type[Entity], table: str, values: tuple[Any, ...], fields: dict[str, Any]
+) -> Partition:
+    """What a query reads: every field of `pk` must be given, and those of `sk` from the left."""
+    template = template_of(cls)
+    names = template.fields()
+    given = {**dict(zip(names, values, strict=False)), **fields}
+    needed = _placeholders(template.pk)
+    known = [name for name in names if name in given]
+    if (
+        len(values) > len(names)
+        or not set(given) <= set(names)
+        or not set(needed) <= set(given)
+        or known != list(names[: len(known)])
+    ):
+        raise HeadraceError(
+            f"A query of {cls.__name__} takes {', '.join(needed) or 'nothing'}, and then what its "
+            f"sort key {template.sk!r} begins with, from the left."
+        )
+    texts = {name: _text(name, value) for name, value in given.items()}
+    pk = _filled(template.pk, {name: texts[name] for name in needed})
+    return Partition(table, pk, _beginning(template.sk, texts))
 
 
 def to_item(entity: Entity, key: ItemKey, version: int) -> Item:
@@ -149,7 +190,8 @@ def version_of(item: Item) -> int:
     return int(version["N"]) if version is not None else 0
 
 
-def _template(cls: type[Entity]) -> KeyTemplate:
+def template_of(cls: type[Entity]) -> KeyTemplate:
+    """The key template of a class; raises `DefinitionError` if it has none."""
     if cls.__key__ is None:
         raise DefinitionError(
             f"{cls.__name__} has no key: write class {cls.__name__}(Entity, "
@@ -204,9 +246,27 @@ def _placeholders(template: str) -> list[str]:
 def _filled(template: str, texts: dict[str, str]) -> str:
     """The template with its fields in place. What separates fields is quoted within them, so
     that no two sets of values give one key."""
-    literal = "".join(text for text, _, _, _ in _parts(template))
-    special = {c for c in literal if not c.isalnum()} | {"#", "%"}
+    special = _special(template)
     return template.format_map({name: _quoted(text, special) for name, text in texts.items()})
+
+
+def _beginning(template: str, texts: dict[str, str]) -> str:
+    """The template, filled up to its first field that is not given."""
+    known = ""
+    for literal, name, _, _ in _parts(template):
+        known += literal.replace("{", "{{").replace("}", "}}")
+        if name is None:
+            continue
+        if name not in texts:
+            break
+        known += f"{{{name}}}"
+    special = _special(template)
+    return known.format_map({name: _quoted(text, special) for name, text in texts.items()})
+
+
+def _special(template: str) -> set[str]:
+    literal = "".join(text for text, _, _, _ in _parts(template))
+    return {c for c in literal if not c.isalnum()} | {"#", "%"}
 
 
 def _quoted(text: str, special: set[str]) -> str:

@@ -88,6 +88,21 @@ class RetryLater(HeadraceError):
         self.delay = delay
 
 
+class LeaseHeld(RetryLater):
+    """Another delivery of this message holds its lease; it is looked at again afterwards."""
+
+
+class ConditionNotMet(HeadraceError):
+    """The condition of a write does not hold, so nothing was written.
+
+    `item` is the item as it stood then, as attribute values; `None` if there was none.
+    """
+
+    def __init__(self, message: str | None = None, *, item: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.item = item
+
+
 class HandlerEnded(HeadraceError):
     """The handler ended in a way that would have ended more than itself."""
 
@@ -112,8 +127,30 @@ class Conflict(CommitError):
     """Another writer changed an item between this handler's read and its commit."""
 
 
+class LeaseLost(CommitError):
+    """The lease ended before the handler did, and another delivery may have taken over."""
+
+
 class DispatchError(CommitError):
     """The effects are committed, but some of the events they caused are not out yet."""
+
+
+# --- work that no message started ------------------------------------------------------
+
+
+class AlreadyDone(HeadraceError):
+    """This was done before, under the same key; nothing was written.
+
+    `answer` is what that transaction left as its answer.
+    """
+
+    def __init__(self, message: str | None = None, *, answer: Any = None) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
+class KeyReused(HeadraceError):
+    """This key was used before, for something else; nothing was written."""
 
 
 # --- ports: what an adapter reports ----------------------------------------------------
@@ -148,6 +185,20 @@ class NotProvisioned(CloudError):
 
 class Refused(CloudError):
     """AWS refused the call for good: it would refuse it again."""
+
+
+class ConditionFailed(CloudError):
+    """The item is not as the condition wants it; nothing was written."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        operation: str = "",
+        item: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, code="ConditionalCheckFailedException")
+        self.item = item
 
 
 @dataclass(frozen=True, slots=True)

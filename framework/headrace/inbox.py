@@ -19,80 +19,32 @@ holds the messages that this caused until they are out.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
-from headrace.attributes import size_of
 from headrace.coalesce import Coalescer
+from headrace.commit import cause_of, refuse_too_large
 from headrace.envelope import Outgoing
 from headrace.errors import (
     CancellationReason,
     CloudError,
-    Conflict,
-    Throttled,
-    TooLarge,
+    ConditionFailed,
+    LeaseLost,
     TransactionCanceled,
 )
-from headrace.limits import (
-    BATCH_WRITE_ITEMS,
-    DYNAMODB_ITEM_BYTES,
-    TRANSACTION_ACTIONS,
-    TRANSACTION_BYTES,
-)
-from headrace.ports import (
-    Action,
-    AttributeValue,
-    Clock,
-    Condition,
-    Item,
-    ItemKey,
-    Put,
-    Randomness,
-    Store,
-)
-from headrace.transaction import MUST_NOT_EXIST
+from headrace.group import GroupCommit
+from headrace.limits import BATCH_WRITE_ITEMS
+from headrace.ports import Action, Clock, Condition, Item, ItemKey, Put, Randomness, Store
+from headrace.record import RELAY_INDEX, RELAY_SHARDS, Record, Status, moment, shard
 
 logger = logging.getLogger(__name__)
 
-_THROTTLES = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What stands in the table for one consumer and one event.
-
-    `commit_id` is new at every attempt to commit. `outgoing` is empty once `done`.
-    `expires_at` is in epoch seconds.
-    """
-
-    key: ItemKey
-    commit_id: str
-    outgoing: tuple[Outgoing, ...]
-    expires_at: int
-    done: bool
-
-    def as_item(self) -> Item:
-        item: Item = {
-            **self.key.attributes(),
-            "commit_id": {"S": self.commit_id},
-            "status": {"S": "done" if self.done else "pending"},
-            "expires_at": {"N": str(self.expires_at)},
-        }
-        if self.outgoing:
-            item["outgoing"] = {"L": [_dump(outgoing) for outgoing in self.outgoing]}
-        return item
-
-    @classmethod
-    def from_item(cls, table: str, item: Item) -> Record:
-        return cls(
-            key=ItemKey(table, item["pk"]["S"], item["sk"]["S"]),
-            commit_id=item["commit_id"]["S"],
-            outgoing=tuple(_load(value) for value in item.get("outgoing", {"L": []})["L"]),
-            expires_at=int(item["expires_at"]["N"]),
-            done=item["status"]["S"] == "done",
-        )
+_MARKS_LINGER: Final = 0.1
+"""Seconds that a done-mark waits for others. Nobody waits for it, and losing it is harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +64,7 @@ class Inbox:
     def __init__(
         self,
         store: Store,
+        group: GroupCommit,
         clock: Clock,
         randomness: Randomness,
         *,
@@ -119,83 +72,139 @@ class Inbox:
         keep: timedelta,
     ) -> None:
         self._store = store
+        self._group = group
         self._clock = clock
         self._randomness = randomness
         self._table = table
         self._keep = keep
+        self._sent: set[ItemKey] = set()
         self._done_marks: Coalescer[Put, bool] = Coalescer(
-            self._write_marks, max_entries=BATCH_WRITE_ITEMS
+            self._write_marks, max_entries=BATCH_WRITE_ITEMS, linger=_MARKS_LINGER
+        )
+
+    def key(self, consumer: str, event_id: str) -> ItemKey:
+        return ItemKey(self._table, f"inbox#{consumer}#{event_id}", "-")
+
+    def new_record(self, consumer: str, event_id: str, outgoing: Sequence[Outgoing] = ()) -> Record:
+        """A record to commit. With nothing to send it is done at once."""
+        return Record(
+            key=self.key(consumer, event_id),
+            commit_id=str(self._randomness.uuid()),
+            status=Status.PENDING if outgoing else Status.DONE,
+            expires_at=self._expiry(),
+            outgoing=tuple(outgoing),
         )
 
     async def commit(
         self,
-        consumer: str,
-        event_id: str,
+        record: Record,
         actions: Sequence[Action],
-        outgoing: Sequence[Outgoing],
+        *,
+        conditional: Collection[ItemKey] = (),
+        holder: str | None = None,
     ) -> Committed:
-        """Commit the effects of one delivery, unless they stand already.
+        """Commit the effects of one delivery with their record, unless they stand already.
 
-        Raises `Conflict` if an item changed since it was read, `TooLarge` before any call, and
+        `holder` completes a lease, and does so only if it still holds it. Raises `Conflict` if
+        an item changed since it was read, `LeaseLost`, `TooLarge` before any call, and
         `CloudError`.
         """
-        record = self._new_record(consumer, event_id, outgoing)
-        everything = [self._claim(record), *actions]
-        _refuse_too_large(everything)
+        claim = self._claim(record) if holder is None else _completion(record, holder)
+        everything = [claim, *actions]
+        refuse_too_large(everything)
         try:
-            await self._store.transact(everything, token=record.commit_id)
+            await self._write(everything, token=record.commit_id)
         except TransactionCanceled as canceled:
             standing = self._standing(canceled)
-            if standing is None:
-                raise _cause_of(canceled, everything) from canceled
-            return Committed(standing, duplicate=standing.commit_id != record.commit_id)
+            if standing is not None and standing.status is not Status.LEASED:
+                duplicate = standing.commit_id != record.commit_id
+                return Committed(self._as_known(standing), duplicate)
+            if holder is not None and _has_failed(canceled):
+                raise LeaseLost from canceled
+            raise cause_of(canceled, everything, conditional) from canceled
         return Committed(record)
 
     async def find(self, consumer: str, event_id: str) -> Record | None:
         """The record that stands for this delivery, if its effects are committed already."""
-        (item,) = await self._store.get([self._key(consumer, event_id)])
-        record = Record.from_item(self._table, item) if item is not None else None
-        expired = record is not None and record.expires_at < self._clock.now().timestamp()
-        return None if expired else record
+        (record,) = await self.read([self.key(consumer, event_id)])
+        if record is None or record.status is Status.LEASED:
+            return None
+        expires_at = record.expires_at
+        expired = expires_at is not None and expires_at < self._clock.now().timestamp()
+        return None if expired else self._as_known(record)
 
-    async def mark_done(self, record: Record) -> None:
-        """Note that everything the record holds is out.
+    async def read(self, keys: Sequence[ItemKey]) -> list[Record | None]:
+        """The records at these keys, at most 100, as they are now."""
+        items = await self._store.get(keys)
+        return [None if item is None else Record.from_item(self._table, item) for item in items]
 
-        Losing this note is harmless: a later duplicate sends the same ids once more. So a
-        failure here is logged and does not hold up the message.
+    async def pending(self, service: str, before: datetime) -> AsyncIterator[list[ItemKey]]:
+        """The keys of records that the relay of a service looks after, some at a time: of those
+        that were committed before this moment, as far as the index knows."""
+        for number in range(RELAY_SHARDS):
+            start: Item | None = None
+            while True:
+                page = await self._store.query(
+                    self._table,
+                    shard(service, number),
+                    index=RELAY_INDEX,
+                    sk_before=moment(before),
+                    limit=100,
+                    start=start,
+                )
+                if page.items:
+                    yield [
+                        ItemKey(self._table, item["pk"]["S"], item["sk"]["S"])
+                        for item in page.items
+                    ]
+                if page.next is None:
+                    break
+                start = page.next
+
+    def mark_done(self, record: Record) -> None:
+        """Note that everything the record holds is out, with the next batch of such notes.
+
+        Losing this note is harmless: a later duplicate sends the same ids once more. So nobody
+        waits for it, and a failure is logged.
         """
         if record.done:
             return
-        try:
-            marked = await self._done_marks.add(
-                Put(self._table, replace(record, outgoing=(), done=True).as_item())
-            )
-        except CloudError as error:
-            logger.warning("%s could not be marked as done: %s", record.key.pk, error)
-        else:
-            if not marked:
-                logger.warning("%s was not marked as done: DynamoDB was busy.", record.key.pk)
+        self._sent.add(record.key)
+        done = replace(record, status=Status.DONE, outgoing=(), expires_at=self._expiry())
+        answer = self._done_marks.post(Put(self._table, done.as_item()))
+        answer.add_done_callback(lambda marked: self._end_mark(record, marked))
 
     async def flush(self) -> None:
         await self._done_marks.flush()
 
-    def _new_record(self, consumer: str, event_id: str, outgoing: Sequence[Outgoing]) -> Record:
-        return Record(
-            key=self._key(consumer, event_id),
-            commit_id=str(self._randomness.uuid()),
-            outgoing=tuple(outgoing),
-            expires_at=int((self._clock.now() + self._keep).timestamp()),
-            done=not outgoing,
-        )
-
-    def _key(self, consumer: str, event_id: str) -> ItemKey:
-        return ItemKey(self._table, f"inbox#{consumer}#{event_id}", "-")
+    def _expiry(self) -> int:
+        return int((self._clock.now() + self._keep).timestamp())
 
     def _claim(self, record: Record) -> Put:
-        # TTL deletes within days of the expiry, so the expiry itself is tested too.
-        now = {":now": {"N": str(int(self._clock.now().timestamp()))}}
-        free = Condition("attribute_not_exists(pk) OR expires_at < :now", values=now)
+        # TTL deletes within days of the expiry, so the expiry itself is tested too. A lease is left
+        # over where the handler was leased until its last deployment.
+        now = {
+            ":now": {"N": str(int(self._clock.now().timestamp()))},
+            ":leased": {"S": Status.LEASED.value},
+        }
+        free = Condition(
+            "attribute_not_exists(pk) OR expires_at < :now OR #status = :leased",
+            {"#status": "status"},
+            now,
+        )
         return Put(self._table, record.as_item(), free, return_old=True)
+
+    async def _write(self, actions: Sequence[Action], *, token: str) -> None:
+        """A record alone costs half as much outside of a transaction."""
+        claim = actions[0]
+        if len(actions) > 1 or not isinstance(claim, Put):
+            await self._group.transact(actions, token=token)
+            return
+        try:
+            await self._store.change(claim)
+        except ConditionFailed as error:
+            reason = CancellationReason("ConditionalCheckFailed", str(error), error.item)
+            raise TransactionCanceled([reason], operation=error.operation) from error
 
     def _standing(self, canceled: TransactionCanceled) -> Record | None:
         """The record that stood in the way, which settles the matter whatever else failed."""
@@ -203,6 +212,16 @@ class Inbox:
         if claim is None or claim.code != "ConditionalCheckFailed" or claim.item is None:
             return None
         return Record.from_item(self._table, claim.item)
+
+    def _as_known(self, record: Record) -> Record:
+        """The record, done already if everything is out and only the note of it is on its way."""
+        if record.done or record.key not in self._sent:
+            return record
+        return replace(record, status=Status.DONE, outgoing=())
+
+    def _end_mark(self, record: Record, marked: asyncio.Future[bool]) -> None:
+        self._sent.discard(record.key)
+        _log_unmarked(record, marked)
 
     async def _write_marks(self, marks: Sequence[Put]) -> list[bool | Exception]:
         # A redelivery may finish the same record in the same batch, and DynamoDB takes a key once.
@@ -216,110 +235,68 @@ class Unrecorded:
     """In place of an inbox, for handlers that are idempotent by nature: no record is kept, so
     every delivery takes effect."""
 
-    def __init__(self, store: Store, clock: Clock, randomness: Randomness) -> None:
-        self._store = store
+    def __init__(self, group: GroupCommit, clock: Clock, randomness: Randomness) -> None:
+        self._group = group
         self._clock = clock
         self._randomness = randomness
 
+    def new_record(self, consumer: str, event_id: str, outgoing: Sequence[Outgoing] = ()) -> Record:
+        return Record(
+            key=ItemKey("", f"unrecorded#{consumer}#{event_id}", "-"),
+            commit_id=str(self._randomness.uuid()),
+            status=Status.DONE,
+            expires_at=None,
+            outgoing=tuple(outgoing),
+        )
+
     async def commit(
         self,
-        consumer: str,
-        event_id: str,
+        record: Record,
         actions: Sequence[Action],
-        outgoing: Sequence[Outgoing],
+        *,
+        conditional: Collection[ItemKey] = (),
+        holder: str | None = None,
     ) -> Committed:
         """Write the actions, if any; raises as `Inbox.commit` does."""
-        token = str(self._randomness.uuid())
         if actions:
-            _refuse_too_large(actions)
+            refuse_too_large(actions)
             try:
-                await self._store.transact(actions, token=token)
+                await self._group.transact(actions, token=record.commit_id)
             except TransactionCanceled as canceled:
-                raise _cause_of(canceled, actions) from canceled
-        now = int(self._clock.now().timestamp())
-        key = ItemKey("", f"unrecorded#{consumer}#{event_id}", "-")
-        return Committed(Record(key, token, tuple(outgoing), now, done=True))
+                raise cause_of(canceled, actions, conditional) from canceled
+        return Committed(record)
 
     async def find(self, consumer: str, event_id: str) -> Record | None:
         """Nothing is known of earlier deliveries."""
         return None
 
-    async def mark_done(self, record: Record) -> None:
+    def mark_done(self, record: Record) -> None:
         """Nothing was noted, so there is nothing to note."""
 
 
-def _refuse_too_large(actions: Sequence[Action]) -> None:
-    """Raises `TooLarge`, with the numbers, for what DynamoDB would refuse."""
-    if len(actions) > TRANSACTION_ACTIONS:
-        raise TooLarge(
-            f"The handler writes {len(actions):,} items with its inbox record: one transaction "
-            f"takes {TRANSACTION_ACTIONS}. Write fewer items, or "
-            "split the work with commands.",
-            size=len(actions),
-            limit=TRANSACTION_ACTIONS,
-        )
-    sizes = [size_of(action.item) for action in actions if isinstance(action, Put)]
-    if max(sizes, default=0) > DYNAMODB_ITEM_BYTES:
-        raise TooLarge(
-            f"The inbox record with its outgoing messages has {max(sizes):,} bytes: a DynamoDB "
-            f"item holds {DYNAMODB_ITEM_BYTES:,}. Publish less, or put the bulk into S3 and "
-            "publish where it is.",
-            size=max(sizes),
-            limit=DYNAMODB_ITEM_BYTES,
-        )
-    if sum(sizes) > TRANSACTION_BYTES:
-        raise TooLarge(
-            f"The handler writes {sum(sizes):,} bytes: one transaction takes "
-            f"{TRANSACTION_BYTES:,}. Write less, or split the work with commands.",
-            size=sum(sizes),
-            limit=TRANSACTION_BYTES,
-        )
-
-
-def _cause_of(canceled: TransactionCanceled, actions: Sequence[Action]) -> Exception:
-    """What a cancellation means when no inbox record stood in the way."""
-    failed = [
-        (action, reason)
-        for action, reason in zip(actions, canceled.reasons, strict=False)
-        if reason is not None and reason.code != "None"
-    ]
-    codes = {reason.code for _, reason in failed}
-    if codes & _THROTTLES:
-        return Throttled(str(canceled), operation=canceled.operation, code=canceled.code)
-    if failed and codes <= {"ConditionalCheckFailed", "TransactionConflict"}:
-        return Conflict(_conflict(*failed[0]))
-    return canceled
-
-
-def _conflict(action: Action, reason: CancellationReason) -> str:
-    name = f"{action.key.table}/{action.key.pk}"
-    condition = action.condition.expression if action.condition else ""
-    if reason.code == "ConditionalCheckFailed" and condition == MUST_NOT_EXIST.expression:
-        return f"{name} exists already, but was put as new: read it with tx.get before tx.put."
-    return f"{name} was changed by another writer between the handler's read and its commit."
-
-
-def _dump(outgoing: Outgoing) -> AttributeValue:
-    fields = {
-        "id": outgoing.id,
-        "type": outgoing.detail_type,
-        "detail": outgoing.detail,
-        "time": outgoing.time.isoformat(),
-        "source": outgoing.source,
-        "owner": outgoing.owner,
-        "trace": outgoing.trace_header,
-    }
-    return {"M": {name: {"S": text} for name, text in fields.items() if text is not None}}
-
-
-def _load(value: AttributeValue) -> Outgoing:
-    fields = {name: text["S"] for name, text in value["M"].items()}
-    return Outgoing(
-        id=fields["id"],
-        detail_type=fields["type"],
-        detail=fields["detail"],
-        time=datetime.fromisoformat(fields["time"]).astimezone(UTC),
-        source=fields.get("source"),
-        owner=fields.get("owner"),
-        trace_header=fields.get("trace"),
+def _completion(record: Record, holder: str) -> Put:
+    """The record in place of its lease, which fences off whoever has lost it."""
+    held = Condition(
+        "#status = :leased AND holder = :holder",
+        {"#status": "status"},
+        {":leased": {"S": Status.LEASED.value}, ":holder": {"S": holder}},
     )
+    return Put(record.key.table, record.as_item(), held, return_old=True)
+
+
+def _has_failed(canceled: TransactionCanceled) -> bool:
+    """Whether the condition on the record itself did not hold."""
+    claim = canceled.reasons[0] if canceled.reasons else None
+    return claim is not None and claim.code == "ConditionalCheckFailed"
+
+
+def _log_unmarked(record: Record, marked: asyncio.Future[bool]) -> None:
+    if marked.cancelled():
+        return
+    error = marked.exception()
+    if error is not None:
+        if not isinstance(error, CloudError):
+            raise error
+        logger.warning("%s could not be marked as done: %s", record.key.pk, error)
+    elif not marked.result():
+        logger.warning("%s was not marked as done: DynamoDB was busy.", record.key.pk)

@@ -7,43 +7,62 @@ come from and in how an outcome is carried out.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
-from headrace.coalesce import Coalescer
 from headrace.codec import Codec
+from headrace.commit import Unmet
 from headrace.context import Context, bind
-from headrace.envelope import Envelope, Metadata, Outgoing, caused_metadata, derived_id, seal
+from headrace.envelope import Envelope, Outgoing, caused_metadata, derived_id, seal
 from headrace.errors import (
     CloudError,
     Conflict,
     DecodeError,
     DefinitionError,
+    LeaseHeld,
     NoTable,
     NotProvisioned,
-    Refused,
 )
-from headrace.events import Event, Message
+from headrace.events import Event, Message, MessageType
+from headrace.group import GroupCommit
 from headrace.inbox import Committed, Inbox, Unrecorded
 from headrace.invoke import Invoker
-from headrace.limits import BATCH_GET_KEYS
+from headrace.lease import Lease
 from headrace.middleware import Invocation
 from headrace.observer import Observer, Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
 from headrace.outcome import Ack, DeadLetter, Outcome, combine
 from headrace.policy import reason_of
-from headrace.ports import Action, Delivery, Item, ItemKey, Ports
-from headrace.service import Handler, Service
-from headrace.transaction import Transaction
+from headrace.ports import Delivery, Item, ItemKey, Ports
+from headrace.reads import SharedReads
+from headrace.service import Handler, OnHeld, Service
+from headrace.transaction import Effects, Transaction
 
 logger = logging.getLogger(__name__)
 
 COMMIT_ATTEMPTS = 8
 """Runs of a handler on fresh reads within one delivery, before the message comes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One handler and one delivery of what it takes."""
+
+    handler: Handler
+    envelope: Envelope[Message]
+    delivery: Delivery
+
+    @property
+    def consumer(self) -> str:
+        return self.handler.consumer
+
+    @property
+    def event_id(self) -> str:
+        return self.envelope.metadata.id
 
 
 class Pipeline:
@@ -55,18 +74,18 @@ class Pipeline:
         self.observer = observer
         self._codecs: dict[str, Codec] = {}
         self._invoker = Invoker(service, resources)
-        self._reads: Coalescer[ItemKey, Item | None] = Coalescer(
-            self._read_items, max_entries=BATCH_GET_KEYS
-        )
+        self._reads = SharedReads(ports.store)
+        self._group = GroupCommit(ports.store, ports.randomness, together=service.group_commit)
         self._outbox = Outbox(
             service.name, service.bus, ports.bus, ports.queues, ports.randomness, observer
         )
-        self._unrecorded = Unrecorded(ports.store, ports.clock, ports.randomness)
+        self._unrecorded = Unrecorded(self._group, ports.clock, ports.randomness)
         self._inbox = (
             None
             if service.table is None
             else Inbox(
                 ports.store,
+                self._group,
                 ports.clock,
                 ports.randomness,
                 table=service.table,
@@ -86,27 +105,31 @@ class Pipeline:
             return DeadLetter(reason_of(error), error=error)
         return combine(
             [
-                await self._handle(handler, envelope, delivery)
+                await self._handle(Work(handler, envelope, delivery))
                 for handler in self.service.handlers_of(delivery.queue)
                 if handler.accepts(envelope.message)
             ]
         )
 
+    async def flush(self) -> None:
+        """Send what was handed over and not waited for: a host that may be frozen after its
+        answer does so before."""
+        if self._inbox is not None:
+            await self._inbox.flush()
+
     async def close(self) -> None:
         """Wait until everything that was handed over has been answered."""
         self._invoker.close()
         await self._reads.flush()
+        await self._group.flush()
         await self._outbox.flush()
-        if self._inbox is not None:
-            await self._inbox.flush()
+        await self.flush()
 
-    async def _handle(
-        self, handler: Handler, envelope: Envelope[Message], delivery: Delivery
-    ) -> Outcome:
-        metadata = envelope.metadata
+    async def _handle(self, work: Work) -> Outcome:
+        handler, metadata, delivery = work.handler, work.envelope.metadata, work.delivery
         with bind(Context(self.service.name, handler.name, metadata, delivery)):
             try:
-                return await self._take_effect(handler, envelope, delivery)
+                return await self._take_effect(work)
             except Exception as error:  # the policy knows what each means
                 outcome = handler.policy.decide(
                     error,
@@ -126,32 +149,43 @@ class Pipeline:
             return self.service.queue_settings.max_receive_count - 1
         return handler.policy.attempts
 
-    async def _take_effect(
-        self, handler: Handler, envelope: Envelope[Message], delivery: Delivery
-    ) -> Ack:
+    async def _take_effect(self, work: Work) -> Ack:
         """Commit, then send what the commit caused, then note that it is out."""
-        inbox = self._inbox_of(handler)
+        inbox = self._inbox_of(work.handler)
         try:
-            committed = await self._commit(inbox, handler, envelope, delivery)
+            committed = await self._committed(inbox, work)
+        except LeaseHeld:
+            raise
         except Exception:
             # A handler may fail because its effects stand already: it finds what it wrote itself.
             # Or the commit went through and its answer was lost. Either way go on with the record.
-            standing = await inbox.find(handler.consumer, envelope.metadata.id)
+            standing = await inbox.find(work.consumer, work.event_id)
             if standing is None:
                 raise
             committed = Committed(standing, duplicate=True)
         await self._outbox.dispatch(committed.record.outgoing)
-        await inbox.mark_done(committed.record)
+        inbox.mark_done(committed.record)
         return Ack(duplicate=committed.duplicate)
 
+    async def _committed(self, inbox: Inbox | Unrecorded, work: Work) -> Committed:
+        lease = self._lease(work)
+        if lease is None:
+            return await self._commit(inbox, work)
+        waits = work.handler.on_held is OnHeld.WAIT
+        standing = await (lease.wait() if waits else lease.take())
+        if standing is not None:
+            return standing
+        try:
+            return await self._commit(inbox, work, lease)
+        except BaseException:
+            await lease.release()
+            raise
+
     async def _commit(
-        self,
-        inbox: Inbox | Unrecorded,
-        handler: Handler,
-        envelope: Envelope[Message],
-        delivery: Delivery,
+        self, inbox: Inbox | Unrecorded, work: Work, lease: Lease | None = None
     ) -> Committed:
         """Run the handler and commit; when an item changed under it, run it again."""
+        refused: Mapping[ItemKey, Item | None] = {}
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(Conflict),
             stop=stop_after_attempt(COMMIT_ATTEMPTS),
@@ -159,34 +193,46 @@ class Pipeline:
             reraise=True,
         ):
             with attempt:
-                actions, outgoing = await self._run(handler, envelope, delivery)
-                return await inbox.commit(handler.consumer, envelope.metadata.id, actions, outgoing)
+                async with lease.kept() if lease else nullcontext():
+                    effects = await self._run(work, refused)
+                refused = {}
+                outgoing = self._seal(work, effects.messages)
+                record = inbox.new_record(work.consumer, work.event_id, outgoing)
+                try:
+                    return await inbox.commit(
+                        record,
+                        effects.actions,
+                        conditional=effects.conditional,
+                        holder=lease.holder if lease else None,
+                    )
+                except Unmet as unmet:
+                    refused = unmet.refused
+                    raise
         raise AssertionError("tenacity either returns from the block or raises")
 
-    async def _run(
-        self, handler: Handler, envelope: Envelope[Message], delivery: Delivery
-    ) -> tuple[list[Action], list[Outgoing]]:
+    async def _run(self, work: Work, refused: Mapping[ItemKey, Item | None]) -> Effects:
         """One run of the handler, inside its middleware: what it wants written and sent."""
         transaction = Transaction(
-            self._reads.add,
+            self._reads,
             table=self.service.table,
-            idempotency_key=f"{handler.consumer}#{envelope.metadata.id}",
+            idempotency_key=f"{work.consumer}#{work.event_id}",
+            refused=refused,
         )
-        invocation = Invocation(self.service.name, handler.name, envelope, delivery, transaction)
+        invocation = Invocation(
+            self.service.name, work.handler.name, work.envelope, work.delivery, transaction
+        )
         try:
-            transaction.publish(*await self._invoker.run(handler, invocation))
+            transaction.publish(*await self._invoker.run(work.handler, invocation))
         finally:
-            actions, messages = transaction.close()
-        return actions, self._seal(handler, envelope.metadata, messages)
+            effects = transaction.close()
+        return effects
 
-    def _seal(
-        self, handler: Handler, cause: Metadata, messages: Sequence[Message]
-    ) -> list[Outgoing]:
-        now = self.ports.clock.now()
+    def _seal(self, work: Work, messages: Sequence[Message]) -> list[Outgoing]:
+        now, cause = self.ports.clock.now(), work.envelope.metadata
         sealed = []
         for index, message in enumerate(messages):
-            _refuse_undeclared(handler, message)
-            id = derived_id(handler.consumer, cause.id, self._place(handler, index, message))
+            refuse_undeclared(message, work.handler.emits, f"The handler {work.consumer}")
+            id = derived_id(work.consumer, cause.id, self._place(work.handler, index, message))
             sealed.append(seal(message, caused_metadata(message, id=id, now=now, cause=cause)))
             refuse_unsendable(sealed[-1])
         return sealed
@@ -195,6 +241,19 @@ class Pipeline:
         """What tells the messages of one cause apart. Without a record, another run may send
         something else in this place, which must not look like a duplicate."""
         return f"{index} {message.model_dump_json()}" if handler.idempotent else str(index)
+
+    def _lease(self, work: Work) -> Lease | None:
+        if work.handler.lease is None or self._inbox is None:
+            return None
+        return Lease(
+            self.ports.store,
+            self._inbox,
+            self.ports.clock,
+            self.ports.randomness,
+            consumer=work.consumer,
+            event_id=work.event_id,
+            time=work.handler.lease,
+        )
 
     def _codec(self, queue: str) -> Codec:
         codec = self._codecs.get(queue)
@@ -215,24 +274,6 @@ class Pipeline:
             )
         return self._inbox
 
-    async def _read_items(self, keys: Sequence[ItemKey]) -> list[Item | Exception | None]:
-        # Two deliveries may read one item, and BatchGetItem refuses a key that comes twice.
-        distinct = list(dict.fromkeys(keys))
-        try:
-            items: Sequence[Item | Exception | None] = await self.ports.store.get(distinct)
-        except Refused:
-            # For the fault of one key, perhaps: each delivery answers for its own.
-            items = [await self._read_item(key) for key in distinct]
-        found = dict(zip(distinct, items, strict=True))
-        return [found[key] for key in keys]
-
-    async def _read_item(self, key: ItemKey) -> Item | Exception | None:
-        try:
-            (item,) = await self.ports.store.get([key])
-        except CloudError as error:
-            return error
-        return item
-
 
 @asynccontextmanager
 async def running(
@@ -243,7 +284,8 @@ async def running(
     Raises `NotProvisioned` if it publishes events and its bus does not exist.
     """
     async with AsyncExitStack() as stack:
-        await _require_bus(service, ports)
+        emitted = {cls for handler in service.handlers for cls in handler.emits}
+        await require_bus(service, ports, emitted)
         resources = None
         if service.resources is not None:
             resources = await stack.enter_async_context(service.resources())
@@ -252,9 +294,10 @@ async def running(
         yield pipeline
 
 
-async def _require_bus(service: Service, ports: Ports) -> None:
-    """EventBridge takes an event for a bus that does not exist, says yes, and loses it."""
-    if not any(issubclass(cls, Event) for handler in service.handlers for cls in handler.emits):
+async def require_bus(service: Service, ports: Ports, emitted: Iterable[MessageType]) -> None:
+    """Raises `NotProvisioned` if events are emitted and the bus of the service does not exist:
+    EventBridge takes an event for such a bus, says yes, and loses it."""
+    if not any(issubclass(cls, Event) for cls in emitted):
         return
     try:
         await ports.bus.require(service.bus)
@@ -265,11 +308,12 @@ async def _require_bus(service: Service, ports: Ports) -> None:
         logger.warning("Whether the bus %r exists could not be seen: %s", service.bus, error)
 
 
-def _refuse_undeclared(handler: Handler, message: Message) -> None:
-    if not isinstance(message, tuple(handler.emits)):
+def refuse_undeclared(message: Message, emits: frozenset[MessageType], who: str) -> None:
+    """Raises `DefinitionError` for a message that `who` sends and does not declare."""
+    if not isinstance(message, tuple(emits)):
         name = type(message).__name__
         raise DefinitionError(
-            f"The handler {handler.consumer} publishes {name} without declaring it: add {name} to "
-            f"its return annotation, or write on(…, emits=[{name}]). Rules and permissions are "
-            "made from what handlers declare."
+            f"{who} publishes {name} without declaring it: add {name} to a handler's return "
+            f"annotation, or write emits=[{name}] in on(…), or in Service(…) for what is published "
+            "outside of handlers. Rules and permissions are made from what is declared."
         )

@@ -11,6 +11,7 @@ from headrace.errors import (
     CommitError,
     DecodeError,
     HeadraceError,
+    LeaseHeld,
     PoisonMessage,
     RetryLater,
     TooLarge,
@@ -68,6 +69,9 @@ class Policy:
         if isinstance(error, self._fatal):
             return DeadLetter(reason, handler, error)
         delay = self.backoff.delay(receive_count, randomness)
+        if isinstance(error, LeaseHeld) and error.delay is not None:
+            # Whoever holds it will mostly be done long before its lease ends.
+            return Retry(reason, min(delay, error.delay), handler, error)
         if isinstance(error, RetryLater):
             return Retry(reason, delay if error.delay is None else error.delay, handler, error)
         if isinstance(error, (CloudError, CommitError)) or receive_count < (

@@ -238,6 +238,15 @@ class Store(Protocol):
         """
         ...
 
+    async def change(self, action: Put | Update | Delete) -> None:
+        """One PutItem, UpdateItem or DeleteItem: half the write units of a transaction.
+
+        Raises `ConditionFailed` when the condition does not hold, with the item that stood in
+        the way if the action asked for it, and otherwise as `transact` does. There is no token:
+        an answer that is lost is made good only by what the condition says.
+        """
+        ...
+
     async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
         """One BatchWriteItem of 1 to 25 unconditional writes on distinct items. Returns the
         indexes of those that DynamoDB left unprocessed."""
@@ -249,12 +258,19 @@ class Store(Protocol):
         pk: str,
         *,
         sk_prefix: str = "",
+        sk_before: str | None = None,
+        index: str | None = None,
         limit: int | None = None,
         start: Item | None = None,
         forward: bool = True,
         consistent: bool = False,
     ) -> Page:
-        """Items of one partition whose sort key starts with `sk_prefix`, one page a call."""
+        """Items of one partition whose sort key starts with `sk_prefix`, or is less than
+        `sk_before`, one page a call; DynamoDB takes one of the two.
+
+        With `index`, `pk` and the sort key are those of the index, and the items hold keys
+        only. An index lags behind its table and cannot be read consistently.
+        """
         ...
 
 

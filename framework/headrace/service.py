@@ -21,11 +21,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from headrace.codec import Codec
 from headrace.envelope import Metadata
-from headrace.errors import DefinitionError, DuplicateName, HandlerSignatureError
+from headrace.errors import DefinitionError, DuplicateName, HandlerSignatureError, NoTable
 from headrace.events import Command, Event, Message, MessageType, contract_of, ensure_buildable
 from headrace.filters import Filter
 from headrace.middleware import Middleware
@@ -48,12 +48,20 @@ class Argument(Enum):
     RESOURCES = "resources"
 
 
+class OnHeld(Enum):
+    """What a delivery does while another delivery of the same message holds the lease."""
+
+    RETRY = "retry"
+    WAIT = "wait"
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """One registered handler and everything it declares.
 
     `consumer` names it in inbox records, so renaming a handler makes it a new consumer.
-    `emits` are the types it may publish. An `idempotent` handler keeps no inbox record.
+    `emits` are the types it may publish. An `idempotent` handler keeps no inbox record; one with
+    a `lease` takes the record before it runs.
     """
 
     name: str
@@ -67,6 +75,8 @@ class Handler:
     where: Filter | None = None
     idempotent: bool = False
     timeout: timedelta | None = None
+    lease: timedelta | None = None
+    on_held: OnHeld = OnHeld.RETRY
 
     @property
     def consumer(self) -> str:
@@ -118,7 +128,9 @@ class Service:
     `table` holds its entities and inbox records and is named as the service by default;
     `None` says that it has none. `resources` is an async context manager that makes what
     handlers need (one object, opened once per process and closed at its end). `middleware`
-    runs around every handler, the first one outermost.
+    runs around every handler, the first one outermost. `emits` are the messages that its
+    transactions outside of handlers publish. `group_commit=False` commits every delivery in a
+    call of its own.
     """
 
     def __init__(
@@ -131,6 +143,8 @@ class Service:
         middleware: Sequence[Middleware] = (),
         policy: Policy | None = None,
         queues: QueueSettings | None = None,
+        emits: Iterable[MessageType] = (),
+        group_commit: bool = True,
     ) -> None:
         _check_name("service", name)
         self.name = name
@@ -140,7 +154,14 @@ class Service:
         self.middleware = tuple(middleware)
         self.policy = policy or Policy()
         self.queue_settings = queues or QueueSettings()
+        self.emits = frozenset(emits)
+        self.group_commit = group_commit
         self._handlers: dict[str, Handler] = {}
+        if self.emits and self.table is None:
+            raise NoTable(
+                f"The service {name!r} emits outside of its handlers and has no table to keep that "
+                'in until it is sent: write Service(…, table="…").'
+            )
 
     def on(
         self,
@@ -152,6 +173,8 @@ class Service:
         policy: Policy | None = None,
         idempotent: bool = False,
         timeout: timedelta | None = None,
+        lease: timedelta | None = None,
+        on_held: Literal["retry", "wait"] = "retry",
     ) -> Callable[[HandlerFunction], HandlerFunction]:
         """Register a handler for one or more events or commands.
 
@@ -161,6 +184,11 @@ class Service:
         `emits` declares what `tx.publish` sends beyond the return annotation. `idempotent`
         says that running twice does no harm, so no inbox record is kept. `timeout` ends a
         run that takes longer; it is then retried.
+
+        `lease` is for effects that no transaction can undo, a mail or a payment: one delivery
+        of a message at a time runs the handler, for as long as it renews its lease. It ends by
+        itself after this time if the process dies. Meanwhile another delivery comes again later
+        (`on_held="retry"`), or waits in its place (`"wait"`).
 
         Raises `HandlerSignatureError`, `DuplicateName`, `FilterError` or `DefinitionError`.
         """
@@ -183,6 +211,8 @@ class Service:
                 where=None if where is None else Filter.of(types, where),
                 idempotent=idempotent,
                 timeout=timeout,
+                lease=lease,
+                on_held=OnHeld(on_held),
             )
             return function
 
@@ -192,6 +222,8 @@ class Service:
             )
         for cls in types:
             self._refuse_unfit(cls, queue)
+        if lease is not None:
+            self._refuse_lease(lease, idempotent)
         return register
 
     @property
@@ -232,6 +264,18 @@ class Service:
                 f"{_spot(taken.function)} and {_spot(function)}. Rename one, or write "
                 f'@{self.name}.on(…, name="…"); one function for several events is '
                 f"@{self.name}.on(A, B)."
+            )
+
+    def _refuse_lease(self, lease: timedelta, idempotent: bool) -> None:
+        if idempotent or self.table is None:
+            raise DefinitionError(
+                f"@{self.name}.on(…, lease=…) keeps the lease in the inbox record, and there is "
+                "none: leave idempotent=True out, and give the service a table."
+            )
+        if lease < timedelta(seconds=1):
+            raise DefinitionError(
+                f"A lease of {lease.total_seconds():g} s is over before it can be renewed: take "
+                "one second or more, and at least what a slow call in the handler takes."
             )
 
     def _refuse_unfit(self, cls: Any, queue: str | None) -> None:

@@ -6,21 +6,54 @@ commits them together with the record that the delivery was handled.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
 from headrace.entity import VERSION_ATTRIBUTE as VERSION
-from headrace.entity import Entity, EntityT, from_item, key_for, key_of, to_item, version_of
-from headrace.errors import DefinitionError, HeadraceError, NoTable
+from headrace.entity import (
+    Entity,
+    EntityT,
+    Partition,
+    from_item,
+    key_fields_of,
+    key_for,
+    key_of,
+    partition_for,
+    to_item,
+    version_of,
+)
+from headrace.errors import ConditionNotMet, DefinitionError, HeadraceError, NoTable
 from headrace.events import Message, contract_of
+from headrace.expressions import update_of
 from headrace.ports import Action, Check, Condition, Delete, Item, ItemKey, Put
 
-Read: TypeAlias = Callable[[ItemKey], Awaitable[Item | None]]
-"""One consistent read; whoever makes the transaction may join several into one call."""
+MUST_NOT_EXIST: Final = Condition("attribute_not_exists(pk)")
+_UNVERSIONED: Final = Condition(
+    "attribute_exists(pk) AND attribute_not_exists(#_v)", {"#_v": VERSION}
+)
 
-MUST_NOT_EXIST = Condition("attribute_not_exists(pk)")
-_UNVERSIONED = Condition("attribute_exists(pk) AND attribute_not_exists(#v)", {"#v": VERSION})
+
+class Reads(Protocol):
+    """Consistent reads; whoever makes the transaction may join several into one call."""
+
+    def item(self, key: ItemKey) -> Awaitable[Item | None]: ...
+
+    def partition(self, partition: Partition) -> Awaitable[Sequence[Item]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a handler wants to happen, all of it or nothing.
+
+    `conditional` are the items whose condition is the user's own: if it does not hold, nobody
+    interfered, and only the handler knows what to do instead.
+    """
+
+    actions: Sequence[Action] = ()
+    messages: Sequence[Message] = ()
+    conditional: frozenset[ItemKey] = frozenset()
 
 
 class Transaction:
@@ -31,14 +64,24 @@ class Transaction:
     runs the handler again. All writes and messages happen together or not at all.
     """
 
-    def __init__(self, read: Read, *, table: str | None, idempotency_key: str) -> None:
-        self._read = read
+    def __init__(
+        self,
+        reads: Reads,
+        *,
+        table: str | None,
+        idempotency_key: str,
+        refused: Mapping[ItemKey, Item | None] | None = None,
+    ) -> None:
+        self._reads = reads
         self._table = table
         self._slots: dict[ItemKey, _Slot] = {}
         self._messages: list[Message] = []
+        self._refused = refused or {}
         self._open = True
         self.idempotency_key = idempotency_key
         """The same on every attempt at this delivery: hand it to providers that deduplicate."""
+
+    # --- reading ---
 
     async def get(self, cls: type[EntityT], *values: Any, **fields: Any) -> EntityT | None:
         """The entity with this key, or `None`. `tx.get(Stock, "A-1")` or `sku="A-1"`.
@@ -48,17 +91,40 @@ class Transaction:
         self._ensure_open()
         key = key_for(cls, self._table_name(), values, fields)
         if key not in self._slots:
-            item = await self._read(key)
+            item = await self._reads.item(key)
             # Another read of the same key may have been answered while this one waited.
             if key not in self._slots:
                 self._slots[key] = _Slot.of(key, item, cls)
-        entity = self._slots[key].entity
-        if entity is not None and not isinstance(entity, cls):
-            raise HeadraceError(
-                f"{key.pk!r} was read as {type(entity).__name__} and now as {cls.__name__}: two "
-                "entities share a key template. Give each its own prefix."
-            )
-        return entity
+        return self._slots[key].seen_as(cls)
+
+    async def get_many(self, cls: type[EntityT], keys: Iterable[Any]) -> list[EntityT | None]:
+        """The entities with these keys, in their order, all in one call.
+
+        A key is the value of its field, or a tuple where the key has several.
+        """
+        return await asyncio.gather(
+            *(self.get(cls, *(key if isinstance(key, tuple) else (key,))) for key in keys)
+        )
+
+    async def query(self, cls: type[EntityT], *values: Any, **fields: Any) -> list[EntityT]:
+        """The entities under one partition key, by sort key: `tx.query(Line, order_id)`.
+
+        Needs every field of `pk`, and may narrow by those of `sk` from the left. What it finds
+        is remembered as if it had been read one by one; an entity that another writer adds
+        meanwhile is not noticed. Sees what this transaction itself has put or deleted.
+        """
+        self._ensure_open()
+        partition = partition_for(cls, self._table_name(), values, fields)
+        for item in await self._reads.partition(partition):
+            key = ItemKey(partition.table, item["pk"]["S"], item["sk"]["S"])
+            if key not in self._slots:
+                self._slots[key] = _Slot.of(key, item, cls)
+        found = [
+            self._slots[key].seen_as(cls) for key in sorted(filter(partition.holds, self._slots))
+        ]
+        return [entity for entity in found if entity is not None]
+
+    # --- writing ---
 
     def put(self, *entities: Entity) -> None:
         """Write whole entities at the commit.
@@ -68,13 +134,75 @@ class Transaction:
         """
         self._ensure_open()
         for entity in entities:
-            self._slot(entity).put(entity)
+            self._slot(key_of(entity, self._table_name())).put(entity)
 
     def delete(self, *entities: Entity) -> None:
         """Remove entities at the commit; one that was read, only if it is still as it was."""
         self._ensure_open()
         for entity in entities:
-            self._slot(entity).delete()
+            self._slot(key_of(entity, self._table_name())).delete()
+
+    def check(self, *entities: Entity) -> None:
+        """Commit only if these entities, which were read here, are still as they were read.
+
+        For what a decision rests on and is not written itself; it costs as much as a write.
+        """
+        self._ensure_open()
+        for entity in entities:
+            self._slot(key_of(entity, self._table_name())).check(entity)
+
+    def update(
+        self,
+        cls: type[Entity],
+        *key: Any,
+        change: str,
+        condition: str | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change an entity in place, without reading it first.
+
+            tx.update(Stock, sku, change="SET #available = #available - :n",
+                      condition="#available >= :n", values={"n": 3})
+
+        `change` is a DynamoDB update expression and `condition` a condition expression over the
+        entity's `#fields`. Where there is no entity it makes one, unless the condition says
+        otherwise. Two updates of one item never conflict, so this is for counters that many
+        handlers write.
+
+        If the condition does not hold at the commit, the handler runs again, and this call then
+        raises `ConditionNotMet`, for it to decide what to do instead.
+        """
+        self._ensure_open()
+        item = key_for(cls, self._table_name(), key, {})
+        self._refuse_unmet(item)
+        slot = self._slot(item)
+        slot.write(
+            update_of(
+                cls,
+                item,
+                key_fields_of(cls, key),
+                change=change,
+                condition=condition,
+                values=values or {},
+                unless_changed=slot.unchanged() if slot.read else None,
+            ),
+            conditional=condition is not None,
+        )
+
+    def write(self, *actions: Action) -> None:
+        """Any write that DynamoDB's transactions take, as it is: `headrace.ports` has `Put`,
+        `Update`, `Delete` and `Check`, on items of any table by its logical name.
+
+        No version is kept. A condition that does not hold is answered as by `update`.
+        """
+        self._ensure_open()
+        for action in actions:
+            self._refuse_unmet(action.key)
+            self._slot(action.key).write(
+                replace(action, return_old=True), conditional=action.condition is not None
+            )
+
+    # --- saying ---
 
     def publish(self, *messages: Message) -> None:
         """Send events to the bus and commands to their owners, once the commit stands."""
@@ -87,15 +215,26 @@ class Transaction:
                 )
             self._messages.append(message)
 
-    def close(self) -> tuple[list[Action], list[Message]]:
+    def close(self) -> Effects:
         """What is to be committed; afterwards the transaction takes nothing more."""
         self._open = False
-        actions = [slot.action for slot in self._slots.values() if slot.action is not None]
-        return actions, list(self._messages)
+        slots = self._slots.values()
+        return Effects(
+            actions=[slot.action for slot in slots if slot.action is not None],
+            messages=list(self._messages),
+            conditional=frozenset(slot.key for slot in slots if slot.conditional),
+        )
 
-    def _slot(self, entity: Entity) -> _Slot:
-        key = key_of(entity, self._table_name())
+    def _slot(self, key: ItemKey) -> _Slot:
         return self._slots.setdefault(key, _Slot(key))
+
+    def _refuse_unmet(self, key: ItemKey) -> None:
+        if key in self._refused:
+            raise ConditionNotMet(
+                f"The condition of the write to {key.pk!r} does not hold. Catch ConditionNotMet "
+                "where the handler can do something else.",
+                item=self._refused[key],
+            )
 
     def _table_name(self) -> str:
         if self._table is None:
@@ -116,6 +255,7 @@ class _Slot:
 
     `version` is what it was read with: 0 if something else wrote it, `None` if it was not there
     or was not read. `blind` is set once it was deleted without having been read, whatever it was.
+    `written` is set once its new state is known to DynamoDB alone.
     """
 
     key: ItemKey
@@ -124,6 +264,8 @@ class _Slot:
     action: Action | None = None
     read: bool = False
     blind: bool = False
+    written: bool = False
+    conditional: bool = False
 
     @classmethod
     def of(cls, key: ItemKey, item: Item | None, entity: type[Entity]) -> _Slot:
@@ -131,24 +273,66 @@ class _Slot:
             return cls(key, read=True)
         return cls(key, version_of(item), from_item(entity, item), read=True)
 
+    def seen_as(self, cls: type[EntityT]) -> EntityT | None:
+        self._refuse_written("read")
+        if self.entity is not None and not isinstance(self.entity, cls):
+            raise HeadraceError(
+                f"{self.key.pk!r} was read as {type(self.entity).__name__} and now as "
+                f"{cls.__name__}: two entities share a key template. Give each its own prefix."
+            )
+        return self.entity
+
     def put(self, entity: Entity) -> None:
+        self._refuse_written("put")
         item = to_item(entity, self.key, (self.version or 0) + 1)
-        self.action = Put(self.key.table, item, None if self.blind else self._unchanged())
+        self.action = Put(self.key.table, item, None if self.blind else self.unchanged())
         self.entity = entity
 
     def delete(self) -> None:
+        self._refuse_written("deleted")
         self.blind = self.blind or (not self.read and self.action is None)
         if self.blind:
             self.action = Delete(self.key)
         elif self.version is None:
             self.action = Check(self.key, MUST_NOT_EXIST)
         else:
-            self.action = Delete(self.key, self._unchanged())
+            self.action = Delete(self.key, self.unchanged())
         self.entity = None
 
-    def _unchanged(self) -> Condition:
+    def check(self, entity: Entity) -> None:
+        if not self.read:
+            raise HeadraceError(
+                f"{type(entity).__name__} {self.key.pk!r} was not read in this transaction, so "
+                "nothing is known that could be checked: get it with tx.get first."
+            )
+        if self.action is None:
+            self.action = Check(self.key, self.unchanged())
+
+    def write(self, action: Action, *, conditional: bool) -> None:
+        if self.action is not None:
+            raise HeadraceError(
+                f"{self.key.pk!r} is written twice in one transaction, and DynamoDB takes one "
+                "write for each item: join the two."
+            )
+        self.action = action
+        self.written = True
+        self.conditional = conditional
+
+    def unchanged(self) -> Condition:
         if self.version is None:
             return MUST_NOT_EXIST
         if self.version == 0:
             return _UNVERSIONED
-        return Condition("#v = :v", {"#v": VERSION}, {":v": {"N": str(self.version)}})
+        return Condition("#_v = :_v", {"#_v": VERSION}, {":_v": {"N": str(self.version)}})
+
+    def _refuse_written(self, what: str) -> None:
+        if self.written:
+            raise HeadraceError(
+                f"{self.key.pk!r} was updated in this transaction and is now {what}: what it "
+                "becomes is known only after the commit. Read it first, or put it as a whole."
+            )
+
+
+def rests_on_version(action: Action) -> bool:
+    """Whether an action fails once anyone else has changed its item."""
+    return action.condition is not None and action.condition.names.get("#_v") == VERSION

@@ -195,6 +195,26 @@ DEVIATIONS = (
         "REMOVE or DELETE on an item that is not there makes an empty one.",
     ),
     Deviation("dynoxide", "key-changes-accepted", "An update may change pk and sk."),
+    Deviation(
+        "ministack",
+        "long-index-keys-accepted",
+        "The keys of an index may have any length; AWS takes 2,048 and 1,024 bytes.",
+    ),
+    Deviation(
+        "dynoxide",
+        "long-index-keys-accepted",
+        "The keys of an index may have any length; AWS takes 2,048 and 1,024 bytes.",
+    ),
+    Deviation(
+        "dynoxide",
+        "starts-elsewhere-accepted",
+        "A query may start at a key of another partition; AWS refuses that.",
+    ),
+    Deviation(
+        "dynoxide",
+        "empty-keys-in-queries-accepted",
+        "A query for an empty key finds nothing; AWS refuses it.",
+    ),
 )
 
 

@@ -163,6 +163,7 @@ async def test_a_done_mark_that_fails_holds_nothing_up(caplog: pytest.LogCapture
     )
     async with running(village, ports) as pipeline:
         assert await pipeline.consume(a_ring()) == Ack()
+    async with running(village, ports) as pipeline:
         assert await pipeline.consume(a_ring()) == Ack(duplicate=True)
     assert "could not be marked as done: down" in caplog.text
     assert len(sent) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from headrace.aws.config import AwsConfig, place
@@ -79,6 +79,19 @@ class DynamoDbStore:
                 ClientRequestToken=token,
             )
 
+    async def change(self, action: Put | Update | Delete) -> None:
+        operation, call = self._change(action)
+        request = self._request(action, operation)
+        with translated(operation, self._resource([_table(action)]), self._place):
+            await call(**request)
+
+    def _change(self, action: Put | Update | Delete) -> tuple[str, Callable[..., Awaitable[Any]]]:
+        if isinstance(action, Put):
+            return "PutItem", self._client.put_item
+        if isinstance(action, Update):
+            return "UpdateItem", self._client.update_item
+        return "DeleteItem", self._client.delete_item
+
     async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
         requests: dict[str, list[WriteRequestTypeDef]] = {}
         for action in actions:
@@ -99,16 +112,16 @@ class DynamoDbStore:
         pk: str,
         *,
         sk_prefix: str = "",
+        sk_before: str | None = None,
+        index: str | None = None,
         limit: int | None = None,
         start: Item | None = None,
         forward: bool = True,
         consistent: bool = False,
     ) -> Page:
-        expression, values = "pk = :pk", {":pk": {"S": pk}}
-        if sk_prefix:
-            expression += " AND begins_with(sk, :sk)"
-            values[":sk"] = {"S": sk_prefix}
         options: dict[str, Any] = {}
+        if index is not None:
+            options["IndexName"] = index
         if limit is not None:
             options["Limit"] = limit
         if start is not None:
@@ -116,10 +129,9 @@ class DynamoDbStore:
         with translated("Query", self._resource([table]), self._place):
             answer = await self._client.query(
                 TableName=self._config.physical(table),
-                KeyConditionExpression=expression,
-                ExpressionAttributeValues=values,
                 ScanIndexForward=forward,
                 ConsistentRead=consistent,
+                **_key_condition(index, pk, sk_prefix, sk_before),
                 **options,
             )
         return Page(
@@ -134,12 +146,13 @@ class DynamoDbStore:
         return {table: {"Keys": asked, "ConsistentRead": True} for table, asked in grouped.items()}
 
     def _transact_item(self, action: Action) -> TransactWriteItemTypeDef:
-        request = {
-            "TableName": self._config.physical(_table(action)),
-            **_subject(action),
-            **_expression(action),
-        }
+        request = self._request(action, "TransactWriteItems")
         return cast("TransactWriteItemTypeDef", {_VERBS[type(action)]: request})
+
+    def _request(self, action: Action, operation: str) -> dict[str, Any]:
+        """One action, which DynamoDB spells alike alone and in a transaction."""
+        table = self._config.physical(_table(action))
+        return {"TableName": table, **_subject(action), **_expression(action, operation)}
 
     def _resource(self, tables: Iterable[str]) -> str:
         names = sorted({self._config.physical(table) for table in tables})
@@ -165,30 +178,55 @@ def _subject(action: Action) -> dict[str, Any]:
     return key | {"UpdateExpression": action.expression} if isinstance(action, Update) else key
 
 
-def _expression(action: Action) -> dict[str, Any]:
+def _expression(action: Action, operation: str) -> dict[str, Any]:
     request: dict[str, Any] = {}
     condition = action.condition or Condition("")
     if condition.expression:
         request["ConditionExpression"] = condition.expression
-    if names := _merged(action.names if isinstance(action, Update) else {}, condition.names):
+    own = (action.names, action.values) if isinstance(action, Update) else ({}, {})
+    if names := _merged(own[0], condition.names, operation):
         request["ExpressionAttributeNames"] = names
-    if values := _merged(action.values if isinstance(action, Update) else {}, condition.values):
+    if values := _merged(own[1], condition.values, operation):
         request["ExpressionAttributeValues"] = values
     if action.return_old:
         request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
     return request
 
 
-def _merged(update: Mapping[str, Any], condition: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(
+    update: Mapping[str, Any], condition: Mapping[str, Any], operation: str
+) -> dict[str, Any]:
     """DynamoDB knows one set of placeholders for both expressions of an action."""
     clashes = [name for name in update if condition.get(name, update[name]) != update[name]]
     if clashes:
         raise Refused(
             f"An update and its condition use {clashes[0]!r} for two different things: "
             "give one of them another placeholder.",
-            operation="TransactWriteItems",
+            operation=operation,
         )
     return {**update, **condition}
+
+
+def _key_condition(
+    index: str | None, pk: str, sk_prefix: str, sk_before: str | None
+) -> dict[str, Any]:
+    """Both parts of a sort key's range are sent if both are given; DynamoDB refuses that."""
+    prefix = "" if index is None else f"{index}_"
+    terms, values = ["#pk = :pk"], {":pk": {"S": pk}}
+    names = {"#pk": f"{prefix}pk"}
+    if sk_prefix:
+        terms.append("begins_with(#sk, :prefix)")
+        values[":prefix"] = {"S": sk_prefix}
+    if sk_before is not None:
+        terms.append("#sk < :before")
+        values[":before"] = {"S": sk_before}
+    if len(terms) > 1:
+        names["#sk"] = f"{prefix}sk"
+    return {
+        "KeyConditionExpression": " AND ".join(terms),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+    }
 
 
 def _key_of(table: str, attributes: Mapping[str, Any]) -> ItemKey:

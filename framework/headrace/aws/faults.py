@@ -23,6 +23,7 @@ from botocore.parsers import ResponseParserError
 from headrace.errors import (
     CancellationReason,
     CloudError,
+    ConditionFailed,
     NotProvisioned,
     Refused,
     Throttled,
@@ -106,6 +107,14 @@ FAULTS: Final[Mapping[str, Fault]] = {
 """Error codes of SQS, EventBridge and DynamoDB. A code that is not listed is judged by its
 HTTP status: 429 is `Throttled`, 5xx is `Unreachable`, the rest is `Refused`."""
 
+_SAID: Final[Mapping[str, Fault]] = {
+    "Cannot read from backfilling": Fault(Throttled, "wait until the index is active"),
+    "does not have the specified index": Fault(
+        Refused, "run `headrace provision` or deploy the stack, which adds it"
+    ),
+}
+"""What DynamoDB says of an index, in ValidationExceptions that only their words tell apart."""
+
 _NO_ANSWER: Final = (
     BotoConnectionError,
     HTTPClientError,
@@ -165,7 +174,9 @@ def _from_answer(error: ClientError, operation: str, resource: str, place: str) 
     named = codes(error)
     if "TransactionCanceledException" in named:
         return TransactionCanceled(_reasons(error.response), operation=operation)
-    fault = next((FAULTS[code] for code in named if code in FAULTS), None) or _by_status(error)
+    if "ConditionalCheckFailedException" in named:
+        return _condition_failed(error.response, operation, resource, place)
+    fault = next((FAULTS[code] for code in named if code in FAULTS), None) or _unlisted(error)
     code = named[0] if named else ""
     if fault.kind is NotProvisioned:
         sentence = f"The {resource} does not exist in {place}: {fault.advice}."
@@ -176,6 +187,22 @@ def _from_answer(error: ClientError, operation: str, resource: str, place: str) 
             f"{fault.advice[0].upper()}{fault.advice[1:]}."
         )
     return fault.kind(sentence, operation=operation, code=code)
+
+
+def _condition_failed(
+    response: Mapping[str, Any], operation: str, resource: str, place: str
+) -> ConditionFailed:
+    return ConditionFailed(
+        f"{operation} on the {resource} in {place} wrote nothing: the item is not as the "
+        "condition wants it. Read it again before trying again.",
+        operation=operation,
+        item=response.get("Item") or None,
+    )
+
+
+def _unlisted(error: ClientError) -> Fault:
+    said = str(error.response.get("Error", {}).get("Message"))
+    return next((fault for words, fault in _SAID.items() if words in said), _by_status(error))
 
 
 def _by_status(error: ClientError) -> Fault:

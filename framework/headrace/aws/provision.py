@@ -16,6 +16,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from headrace.aws.client import Clients, open_clients
 from headrace.aws.config import DEFAULT_BUS, AwsConfig, place
 from headrace.aws.faults import translated
+from headrace.aws.tables import (
+    definitions,
+    index_spec,
+    index_status,
+    is_settled,
+    is_usable,
+    key_schema,
+    require_keys,
+)
 from headrace.errors import ConfigurationError, NotProvisioned, Refused, Unreachable
 from headrace.topology.model import Bus, Queue, Rule, Table, Topology
 
@@ -28,8 +37,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TARGET_ID: Final = "queue"
-_TABLE_KEYS: Final = {"pk": "S HASH", "sk": "S RANGE"}
 _ACTIVE_SECONDS: Final = 120
+_INDEX_SECONDS: Final = 1_800
+"""A new index of an empty table takes minutes, and one of a full table is filled from all of it."""
 
 
 async def provision(
@@ -40,8 +50,9 @@ async def provision(
 ) -> None:
     """Create what is missing and update what differs; `progress` gets one line for each change.
 
-    Raises `ConfigurationError` for what AWS cannot change in place (a table's keys or TTL
-    attribute, a queue between standard and FIFO), and `CloudError` when a call fails.
+    Raises `ConfigurationError` for what AWS cannot change in place (the keys of a table or
+    an index, a TTL attribute, a queue between standard and FIFO), and `CloudError` when a call
+    fails.
     """
     async with open_clients(config) as clients:
         account = _Account(clients, config, progress or _silence)
@@ -170,13 +181,12 @@ class _Account:
             dynamodb, "DescribeTable", f"table '{name}'", dynamodb.describe_table(TableName=name)
         )
         if found is None:
-            await self._create_table(name)
-        elif (keys := _keys(found["Table"])) != _TABLE_KEYS:
-            raise ConfigurationError(
-                f"The table '{name}' has the keys {keys}, headrace needs {_TABLE_KEYS}, and "
-                "DynamoDB cannot change that: give the service another table, or delete this one."
-            )
-        await self._active(name)
+            await self._create_table(name, table.indexes)
+        else:
+            require_keys(name, found["Table"], table.indexes)
+        await self._table_is(is_usable, name, f"table '{name}'", _ACTIVE_SECONDS)
+        for index in table.indexes:
+            await self._index(name, index)
         await self._expire(name, table.ttl_attribute)
 
     async def _create_queue(self, name: str, queue: Queue, wanted: Mapping[str, str]) -> str:
@@ -211,33 +221,57 @@ class _Account:
         await _asked(self.clients.sqs, "SetQueueAttributes", f"queue '{name}'", put)
         self.progress(f"queue {name}: {', '.join(changed)} set")
 
-    async def _create_table(self, name: str) -> None:
+    async def _create_table(self, name: str, indexes: Sequence[str]) -> None:
+        # A list of no indexes is refused: it has to be left out.
+        given: dict[str, Any] = {"GlobalSecondaryIndexes": [index_spec(i) for i in indexes]}
         create = self.clients.dynamodb.create_table(
             TableName=name,
             BillingMode="PAY_PER_REQUEST",
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
+            KeySchema=key_schema(""),
+            AttributeDefinitions=definitions(["", *(f"{index}_" for index in indexes)]),
+            **(given if indexes else {}),
         )
         await _asked(self.clients.dynamodb, "CreateTable", f"table '{name}'", create)
         self.progress(f"table {name}: created")
 
-    async def _active(self, name: str) -> None:
+    async def _index(self, name: str, index: str) -> None:
+        """DynamoDB makes one index of a table at a time; meanwhile the table is UPDATING."""
+        table = await self._table_is(is_settled, name, f"table '{name}'", _INDEX_SECONDS)
+        if index_status(table, index) is None:
+            await self._add_index(name, index)
+        await self._table_is(
+            lambda table: index_status(table, index) == "ACTIVE",
+            name,
+            f"index '{index}' of the table '{name}'",
+            _INDEX_SECONDS,
+        )
+
+    async def _add_index(self, name: str, index: str) -> None:
+        update = self.clients.dynamodb.update_table(
+            TableName=name,
+            AttributeDefinitions=definitions([f"{index}_"]),
+            GlobalSecondaryIndexUpdates=[{"Create": index_spec(index)}],
+        )
+        await _asked(self.clients.dynamodb, "UpdateTable", f"table '{name}'", update)
+        self.progress(f"table {name}: index {index} added, waiting until it is filled")
+
+    async def _table_is(
+        self,
+        ready: Callable[[TableDescriptionTypeDef], bool],
+        name: str,
+        waited_for: str,
+        seconds: int,
+    ) -> TableDescriptionTypeDef:
         resource = f"table '{name}'"
-        for _ in range(_ACTIVE_SECONDS):
+        for _ in range(seconds):
             ask = self.clients.dynamodb.describe_table(TableName=name)
             # Reads of the catalogue are eventually consistent: a new table may not be in it yet.
             answer = await _found(self.clients.dynamodb, "DescribeTable", resource, ask)
-            if answer and answer["Table"].get("TableStatus") in ("ACTIVE", "UPDATING"):
-                return
+            if answer and ready(answer["Table"]):
+                return answer["Table"]
             await asyncio.sleep(1)
         raise Unreachable(
-            f"The {resource} is not active after {_ACTIVE_SECONDS} s: look at it in the console, "
+            f"The {waited_for} is not active after {seconds} s: look at it in the console, "
             "then provision again.",
             operation="DescribeTable",
         )
@@ -326,16 +360,6 @@ def _queue_policy(queue_arn: str, rule_arns: Sequence[str], *, tls_only: bool) -
             }
         )
     return _json({"Version": "2012-10-17", "Statement": statements}) if statements else ""
-
-
-def _keys(table: TableDescriptionTypeDef) -> dict[str, str]:
-    types = {
-        given["AttributeName"]: given["AttributeType"] for given in table["AttributeDefinitions"]
-    }
-    return {
-        key["AttributeName"]: f"{types[key['AttributeName']]} {key['KeyType']}"
-        for key in table["KeySchema"]
-    }
 
 
 def _json(value: Any) -> str:

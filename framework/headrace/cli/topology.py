@@ -11,7 +11,7 @@ import typer
 from .loading import Services, load_services
 
 if TYPE_CHECKING:
-    from headrace.topology.model import Queue, Topology
+    from headrace.topology.model import Queue, Table, Topology
 
 
 def topology(
@@ -30,11 +30,18 @@ def topology(
 
 def _lines(topology: Topology) -> Iterator[str]:
     yield f"buses   {', '.join(bus.name for bus in topology.buses) or 'only the default one'}"
-    yield f"tables  {', '.join(table.name for table in topology.tables) or 'none'}"
+    yield f"tables  {', '.join(map(_table, topology.tables)) or 'none'}"
     for queue in topology.queues:
         if queue.dead_letters is not None:
             yield ""
             yield from _queue(topology, queue)
+
+
+def _table(table: Table) -> str:
+    """By its name, and those of its indexes if it has any."""
+    if not table.indexes:
+        return table.name
+    return f"{table.name} (indexed by {', '.join(table.indexes)})"
 
 
 def _queue(topology: Topology, queue: Queue) -> Iterator[str]:

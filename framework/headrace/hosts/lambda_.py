@@ -100,6 +100,8 @@ class LambdaHandler:
         deliveries = [delivery_from_lambda(r, self._config, deadline=deadline) for r in records]
         settler = Settler(pipeline.ports.queues, pipeline.ports.clock, deletes=False)
         outcomes = await self._batch(pipeline, settler.settle).run(deliveries)
+        # The environment may be frozen from the answer on.
+        await pipeline.flush()
         # Lambda deletes what is not named here, so what has no outcome is named too.
         failed = [
             delivery.message_id

@@ -18,6 +18,7 @@ from headrace.observer import Observer, Unobserved
 from headrace.pipeline import Pipeline, running
 from headrace.policy import Backoff
 from headrace.ports import Delivery, Ports
+from headrace.relay import Relay
 from headrace.service import Service
 from headrace.settle import Settler
 
@@ -52,7 +53,8 @@ class Slots:
 
 
 class Worker:
-    """Polls the queues of some services and handles what comes, until it is told to stop."""
+    """Polls the queues of some services and handles what comes, until it is told to stop; and
+    relays what their transactions outside of handlers left to send."""
 
     def __init__(
         self,
@@ -65,6 +67,11 @@ class Worker:
         if concurrency < 1:
             raise ConfigurationError(f"The concurrency is {concurrency}: it must be at least 1.")
         self._observer = observer or Unobserved()
+        self._relays = [
+            Relay(pipeline.service, pipeline.ports, observer)
+            for pipeline in pipelines
+            if pipeline.service.emits
+        ]
         self._pollers = [
             _Poller(pipeline, queue, concurrency, wait, self._observer)
             for pipeline in pipelines
@@ -75,18 +82,19 @@ class Worker:
         """Handle deliveries until `stop` is set; then receive nothing more, let what runs
         finish for up to `drain`, and return. What is cut short comes again."""
         polls = [asyncio.create_task(poller.poll()) for poller in self._pollers]
+        relays = [asyncio.create_task(relay.run()) for relay in self._relays]
         stopped = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait([stopped, *polls], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([stopped, *polls, *relays], return_when=asyncio.FIRST_COMPLETED)
             for poller in self._pollers:
                 poller.stop()
             # SQS answers a receive at once if it has something: what is on its way now would stay
             # hidden until its visibility ends. A poll that is still silent after this is idle.
             await asyncio.wait(polls, timeout=_ON_ITS_WAY.total_seconds())
         finally:
-            for task in (stopped, *polls):
+            for task in (stopped, *polls, *relays):
                 task.cancel()
-            ended = await asyncio.gather(stopped, *polls, return_exceptions=True)
+            ended = await asyncio.gather(stopped, *polls, *relays, return_exceptions=True)
             await asyncio.gather(*(poller.drain(drain) for poller in self._pollers))
         for error in ended:
             if isinstance(error, Exception):

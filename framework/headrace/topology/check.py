@@ -222,7 +222,8 @@ def _queue(service: Service, queue: str) -> Iterator[Finding]:
 def _messages(services: Sequence[Service]) -> Iterator[Finding]:
     handlers = [handler for service in services for handler in service.handlers]
     taken = {cls for handler in handlers for cls in handler.takes}
-    for cls in taken | {cls for handler in handlers for cls in handler.emits}:
+    emitted = {cls for handler in handlers for cls in handler.emits}
+    for cls in taken | emitted | {cls for service in services for cls in service.emits}:
         yield from _schema(cls)
     for cls in taken:
         yield from _versions(contract_of(cls))

@@ -12,6 +12,7 @@ from headrace.errors import DuplicateName
 from headrace.events import Event, MessageType, contract_of
 from headrace.filters.patterns import length_of
 from headrace.limits import EVENT_PATTERN_CHARACTERS
+from headrace.record import RELAY_INDEX
 from headrace.service import Handler, Service
 
 from .model import Bus, Queue, Rule, Table, Topology, dead_letter_queue
@@ -35,18 +36,24 @@ def topology(*services: Service) -> Topology:
     queues = [queue for service in distinct for queue in _queues(service)]
     _refuse_twice("service", [service.name for service in distinct])
     _refuse_twice("queue", [queue.name for queue in queues])
-    tables = {service.table for service in distinct if needs_table(service)}
+    tables = sorted({s.table for s in distinct if s.table and needs_table(s)})
+    relayed = {service.table for service in distinct if service.emits}
     return Topology(
         buses=tuple(map(Bus, sorted({service.bus for service in distinct} - {DEFAULT_BUS}))),
         rules=tuple(sorted(_all_rules(distinct), key=lambda rule: rule.name)),
         queues=tuple(sorted(queues, key=lambda queue: queue.name)),
-        tables=tuple(Table(name) for name in sorted(name for name in tables if name)),
+        tables=tuple(
+            Table(name, indexes=(RELAY_INDEX,) if name in relayed else ()) for name in tables
+        ),
     )
 
 
 def needs_table(service: Service) -> bool:
-    """Whether a handler reads or writes entities, or keeps inbox records."""
-    return any(handler.uses_transaction or not handler.idempotent for handler in service.handlers)
+    """Whether a handler reads or writes entities or keeps inbox records, or what is published
+    outside of handlers is kept until it is out."""
+    return bool(service.emits) or any(
+        handler.uses_transaction or not handler.idempotent for handler in service.handlers
+    )
 
 
 # --- queues ----------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def graph(*services: Service) -> Graph:
 
 
 def _emitted(service: Service) -> set[MessageType]:
-    return {cls for handler in service.handlers for cls in handler.emits}
+    return {*service.emits, *(cls for handler in service.handlers for cls in handler.emits)}
 
 
 def _taken(service: Service) -> set[MessageType]:

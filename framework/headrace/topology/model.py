@@ -52,10 +52,16 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A DynamoDB table on demand, with string keys `pk` and `sk` and a TTL attribute."""
+    """A DynamoDB table on demand, with string keys `pk` and `sk` and a TTL attribute.
+
+    `indexes` are global secondary indexes by name, each with the string keys `<name>_pk` and
+    `<name>_sk` and nothing but keys in it. They are sparse: an item without these attributes is
+    not in them, and costs nothing there.
+    """
 
     name: str
     ttl_attribute: str = "expires_at"
+    indexes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +99,8 @@ class Topology:
                 }
                 for q in self.queues
             ],
-            "tables": [{"name": t.name, "ttl_attribute": t.ttl_attribute} for t in self.tables],
+            "tables": [
+                {"name": t.name, "ttl_attribute": t.ttl_attribute, "indexes": list(t.indexes)}
+                for t in self.tables
+            ],
         }

@@ -11,6 +11,7 @@ import pytest
 from headrace.errors import NotProvisioned, Refused
 from headrace.limits import BATCH_GET_KEYS, BATCH_WRITE_ITEMS
 from headrace.ports import Delete, Item, ItemKey, Put
+from tests.contract.deviations import deviates
 from tests.contract.topologies import TWO_TABLES
 from tests.contract.world import World
 
@@ -164,6 +165,25 @@ async def test_a_query_reads_one_partition_in_the_order_of_its_sort_keys(world: 
     assert await keys_of(world, sk_prefix="a#", consistent=True) == ["a#10", "a#2"]
     assert await keys_of(world, sk_prefix="nothing") == []
     assert await keys_of(world, pk="nobody") == []
+
+
+async def test_a_query_ends_before_a_sort_key(world: World) -> None:
+    await world.provision(TWO_TABLES)
+    await write(world, *map(put, ["a", "b#1", "b#2", "c", "ä"]), put("a", pk="bob"))
+
+    assert await keys_of(world, sk_before="b#2") == ["a", "b#1"]
+    assert await keys_of(world, sk_before="b#3", forward=False) == ["b#2", "b#1", "a"]
+    assert await keys_of(world, sk_before="z", consistent=True) == ["a", "b#1", "b#2", "c"]
+    assert await keys_of(world, sk_before="a") == []
+
+
+@deviates("empty-keys-in-queries-accepted")
+async def test_a_query_for_an_empty_key_is_refused(world: World) -> None:
+    await world.provision(TWO_TABLES)
+
+    for pk, before in (("", None), ("ada", "")):
+        with pytest.raises(Refused):
+            await world.ports.store.query("accounts", pk, sk_before=before)
 
 
 @pytest.mark.parametrize("forward", [True, False])

@@ -15,6 +15,7 @@ from headrace.errors import ConfigurationError
 from headrace.ports import BusEntry, Ports
 from headrace.topology.model import Table, Topology
 from tests.integration.aws import topologies
+from tests.integration.aws.slow_dynamodb import SlowDynamoDb, serving
 
 pytestmark = pytest.mark.emulator
 
@@ -161,6 +162,117 @@ async def test_a_table_with_other_keys_is_not_touched(config: AwsConfig, clients
 
     with pytest.raises(ConfigurationError, match=r"has the keys .*'id'.* give the service another"):
         await provision(topologies.table(), config)
+
+
+def indexed(*indexes: str) -> Topology:
+    return Topology(tables=(Table("inventory", indexes=indexes),))
+
+
+async def indexes(clients: Clients, config: AwsConfig) -> dict[str, list[tuple[str, str]]]:
+    """The keys of each index of keys only."""
+    answer = await clients.dynamodb.describe_table(TableName=config.physical("inventory"))
+    return {
+        index["IndexName"]: [(key["AttributeName"], key["KeyType"]) for key in index["KeySchema"]]
+        for index in answer["Table"].get("GlobalSecondaryIndexes", ())
+        if index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    }
+
+
+async def test_a_table_is_made_with_its_indexes_and_then_left_alone(
+    config: AwsConfig, clients: Clients
+) -> None:
+    first = await changes(indexed("due", "owned"), config)
+
+    assert [line.split(": ")[1] for line in first] == ["created", "expires by expires_at"]
+    assert await indexes(clients, config) == {
+        name: [(f"{name}_pk", "HASH"), (f"{name}_sk", "RANGE")] for name in ("due", "owned")
+    }
+    assert await changes(indexed("due", "owned"), config) == []
+
+
+async def test_an_index_that_is_missing_is_added_to_the_table(
+    config: AwsConfig, clients: Clients
+) -> None:
+    await provision(topologies.table(), config)
+    assert await indexes(clients, config) == {}
+
+    lines = await changes(indexed("due", "owned"), config)
+
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == [
+        "index due added",
+        "index owned added",
+    ]
+    assert (await indexes(clients, config)).keys() == {"due", "owned"}
+    assert await changes(indexed("due", "owned"), config) == []
+
+
+async def test_an_index_that_is_no_longer_named_stays(config: AwsConfig, clients: Clients) -> None:
+    await provision(indexed("due"), config)
+
+    assert await changes(topologies.table(), config) == []
+    assert (await indexes(clients, config)).keys() == {"due"}
+
+
+async def test_an_index_with_other_keys_is_not_touched(config: AwsConfig, clients: Clients) -> None:
+    text = ("pk", "sk", "group")
+    await clients.dynamodb.create_table(
+        TableName=config.physical("inventory"),
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in text],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "due",
+                "KeySchema": [{"AttributeName": "group", "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+    )
+
+    with pytest.raises(
+        ConfigurationError, match=r"index 'due' .*'group'.* delete the index.* provision again"
+    ):
+        await provision(indexed("owned", "due"), config)
+
+    answer = await clients.dynamodb.describe_table(TableName=config.physical("inventory"))
+    assert len(answer["Table"]["GlobalSecondaryIndexes"]) == 1
+
+
+async def test_indexes_are_added_one_after_the_other_each_when_the_last_one_is_active(
+    config: AwsConfig,
+) -> None:
+    database = SlowDynamoDb()
+    async with serving(database) as url:
+        slow = replace(config, endpoints={**config.endpoints, "dynamodb": url})
+        await provision(topologies.table(), slow)
+        database.calls.clear()
+
+        await provision(indexed("due", "owned"), slow)
+
+    assert database.table is not None
+    statuses = {i["IndexName"]: i["IndexStatus"] for i in database.table["GlobalSecondaryIndexes"]}
+    assert statuses == {"due": "ACTIVE", "owned": "ACTIVE"}
+    assert database.calls.count("UpdateTable") == 2
+
+
+async def test_an_index_that_someone_else_is_making_is_waited_for(config: AwsConfig) -> None:
+    database = SlowDynamoDb()
+    async with serving(database) as url:
+        slow = replace(config, endpoints={**config.endpoints, "dynamodb": url})
+        await provision(indexed("due"), slow)
+        assert database.table is not None
+        database.table["TableStatus"] = "UPDATING"
+        database.table["GlobalSecondaryIndexes"][0]["IndexStatus"] = "CREATING"
+        database.looks_left = 3
+        database.calls.clear()
+
+        assert await changes(indexed("due"), slow) == []
+
+    assert database.table["TableStatus"] == "ACTIVE"
+    assert "UpdateTable" not in database.calls
 
 
 async def test_a_queue_does_not_change_between_standard_and_fifo(config: AwsConfig) -> None:

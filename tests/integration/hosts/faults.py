@@ -23,6 +23,7 @@ from headrace.ports import (
     QueueEntry,
     Queues,
     Store,
+    Update,
 )
 
 
@@ -103,8 +104,8 @@ class LostBus:
 
 @dataclass(slots=True)
 class LostAnswers:
-    """Transactions take place, and their answers are lost; with `for_good`, nothing is answered
-    after the first of them either."""
+    """Transactions and changes take place, and their answers are lost; with `for_good`, nothing is
+    answered after the first of them either."""
 
     inner: Store
     for_good: bool = False
@@ -120,6 +121,11 @@ class LostAnswers:
         self.gone = True
         raise Unreachable("No answer came back.")
 
+    async def change(self, action: Put | Update | Delete) -> None:
+        await self.inner.change(action)
+        self.gone = True
+        raise Unreachable("No answer came back.")
+
     async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
         return await self.inner.write(actions)
 
@@ -129,6 +135,8 @@ class LostAnswers:
         pk: str,
         *,
         sk_prefix: str = "",
+        sk_before: str | None = None,
+        index: str | None = None,
         limit: int | None = None,
         start: Item | None = None,
         forward: bool = True,
@@ -138,6 +146,8 @@ class LostAnswers:
             table,
             pk,
             sk_prefix=sk_prefix,
+            sk_before=sk_before,
+            index=index,
             limit=limit,
             start=start,
             forward=forward,

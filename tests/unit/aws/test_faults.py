@@ -22,6 +22,7 @@ from headrace.aws.faults import FAULTS, retryable_entry, translated
 from headrace.errors import (
     CancellationReason,
     CloudError,
+    ConditionFailed,
     NotProvisioned,
     Refused,
     Throttled,
@@ -36,6 +37,7 @@ def client_error(
     message: str = "said AWS",
     status: int = 400,
     reasons: Sequence[Mapping[str, Any]] = (),
+    item: Mapping[str, Any] | None = None,
     **codes: str,
 ) -> ClientError:
     error = {"Code": code, "Message": message, **codes}
@@ -43,6 +45,7 @@ def client_error(
         "Error": error,
         "ResponseMetadata": {"HTTPStatusCode": status},
         "CancellationReasons": reasons,
+        **({"Item": item} if item is not None else {}),
     }
     return ClientError(answer, "PutEvents")
 
@@ -174,6 +177,33 @@ def test_a_cancelled_transaction_has_one_reason_for_each_action() -> None:
         CancellationReason("TransactionConflict"),
     )
     assert error.operation == "TransactWriteItems"
+
+
+@pytest.mark.parametrize("item", [{"pk": {"S": "stock#1"}, "sk": {"S": "-"}}, None])
+def test_a_failed_condition_has_the_item_that_stood_in_the_way(item: dict[str, Any] | None) -> None:
+    error = translate(client_error("ConditionalCheckFailedException", item=item), "PutItem")
+
+    assert isinstance(error, ConditionFailed)
+    assert error.item == item
+    assert (error.operation, error.retryable) == ("PutItem", False)
+    assert "Read it again before trying again" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "advice"),
+    [
+        ("The table does not have the specified index: due", Refused, "Run `headrace provision`"),
+        ("Cannot read from backfilling global secondary index: due", Throttled, "Wait until"),
+        ("Consistent reads are not supported", Refused, "Change what is asked for"),
+    ],
+)
+def test_what_is_wrong_with_an_index_is_known_by_its_words(
+    said: str, kind: type[CloudError], advice: str
+) -> None:
+    error = translate(client_error("ValidationException", message=said), "Query")
+
+    assert type(error) is kind
+    assert advice in str(error)
 
 
 def test_cancellation_passes_untouched() -> None:

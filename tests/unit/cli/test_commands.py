@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-from headrace.topology.model import Topology
+import pytest
+
+from headrace.topology import derive
+from headrace.topology.model import Table, Topology
 from tests.unit.cli.conftest import Headrace
 
 BOTH = ("shop.app:till", "shop.app:store")
@@ -22,6 +25,19 @@ def test_the_topology_reads_as_text(headrace: Headrace) -> None:
     assert lines[1] == "tables  store, till"
     assert "        to store-dlq after 10 receives" in lines
     assert "          cli.shop: Bought" in lines
+
+
+def test_the_topology_names_the_indexes_of_a_table(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = (Table("store", indexes=("due", "owned")), Table("till"))
+    monkeypatch.setattr(derive, "topology", lambda *services: Topology(tables=tables))
+
+    lines = headrace("topology", *BOTH).out.splitlines()
+    found = json.loads(headrace("topology", *BOTH, "--json").out)
+
+    assert lines[1] == "tables  store (indexed by due, owned), till"
+    assert [table["indexes"] for table in found["tables"]] == [["due", "owned"], []]
 
 
 def test_the_topology_is_json_for_other_programs(headrace: Headrace) -> None:

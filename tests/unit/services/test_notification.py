@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from headrace.client import send
 from headrace.errors import ConfigurationError, Unreachable
 from headrace.outcome import Ack, Retry
 from headrace.pipeline import running
-from headrace.ports import Action
+from headrace.ports import Delete, Put, Update
 from headrace.testing.memory import MemoryStore, memory_ports
 from headrace.topology.derive import topology
 from schemas.order import Customer, OrderCancelled
@@ -72,15 +72,16 @@ async def test_the_mail_of_a_cancelled_order_says_why(shop: Shop, mail_folder: P
 
 
 class OnceUnreachable(MemoryStore):
-    """Fails the first transaction, after everything that comes before it was done."""
+    """Fails the first commit, after everything that comes before it was done."""
 
-    _failed = False
+    _changes = 0
 
-    async def transact(self, actions: Sequence[Action], *, token: str) -> None:
-        if not self._failed:
-            self._failed = True
-            raise Unreachable("The answer was lost.", operation="TransactWriteItems")
-        await super().transact(actions, token=token)
+    async def change(self, action: Put | Update | Delete) -> None:
+        self._changes += 1
+        # The first takes the lease; the second is the commit.
+        if self._changes == 2:
+            raise Unreachable("The answer was lost.", operation="PutItem")
+        await super().change(action)
 
 
 async def test_a_mail_that_was_sent_before_a_failed_commit_is_not_a_second_mail(

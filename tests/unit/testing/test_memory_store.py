@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from headrace.errors import Refused, TransactionCanceled
+from headrace.errors import ConditionFailed, Refused, TransactionCanceled
 from headrace.limits import DYNAMODB_ITEM_BYTES, MIB
-from headrace.ports import Check, Condition, Delete, Item, ItemKey, Put, Update
+from headrace.ports import AttributeValue, Check, Condition, Delete, Item, ItemKey, Put, Update
 from headrace.testing import ManualClock, MemoryCloud, memory_ports
 from headrace.topology.model import Table, Topology
 
@@ -21,7 +21,7 @@ def cloud() -> MemoryCloud[ManualClock]:
     return found
 
 
-def put(sk: str = "-", **attributes: dict[str, str]) -> Put:
+def put(sk: str = "-", **attributes: AttributeValue) -> Put:
     return Put("orders", {**KEY._replace(sk=sk).attributes(), **attributes})
 
 
@@ -173,6 +173,9 @@ async def test_a_refusal_names_the_call_that_was_refused() -> None:
         "BatchWriteItem": store.write([put(n={"N": "many"})]),
         "TransactWriteItems": store.transact([put(n={"N": "many"})], token="t"),
         "Query": store.query("orders", "order#1", limit=0),
+        "PutItem": store.change(put(n={"N": "many"})),
+        "UpdateItem": store.change(Update(KEY, "")),
+        "DeleteItem": store.change(Delete(KEY, Condition("nonsense"))),
     }
     for operation, call in calls.items():
         with pytest.raises(Refused) as caught:
@@ -186,7 +189,100 @@ async def test_calls_are_counted_by_method_and_refused_ones_too() -> None:
     await aws.store.get([KEY])
     await aws.store.query("orders", "order#1")
     await aws.store.transact([increase()], token="t")
+    await aws.store.change(increase())
     with pytest.raises(Refused):
         await aws.store.transact([], token="u")
+    with pytest.raises(ConditionFailed):
+        await aws.store.change(Delete(KEY, Condition("attribute_not_exists(pk)")))
 
-    assert aws.store.calls == {"write": 1, "get": 1, "query": 1, "transact": 2}
+    assert aws.store.calls == {"write": 1, "get": 1, "query": 1, "transact": 2, "change": 2}
+
+
+async def test_the_item_in_the_way_is_a_copy() -> None:
+    aws = cloud()
+    await aws.store.change(put(tags={"SS": ["one"]}))
+    claim = Put("orders", KEY.attributes(), Condition("attribute_not_exists(pk)"), return_old=True)
+
+    with pytest.raises(ConditionFailed) as caught:
+        await aws.store.change(claim)
+    assert caught.value.item is not None
+    caught.value.item["tags"]["SS"].append("two")
+
+    assert aws.store.items("orders") == [put(tags={"SS": ["one"]}).item]
+
+
+# --- indexes ---------------------------------------------------------------------------
+
+
+def indexed() -> MemoryCloud[ManualClock]:
+    found = memory_ports()
+    found.provision(Topology(tables=(Table("orders", indexes=("due",)),)))
+    return found
+
+
+def due(pk: str, sk: str, at: str = "1") -> Put:
+    keys = {"due_pk": {"S": "open"}, "due_sk": {"S": at}}
+    return Put("orders", {**ItemKey("orders", pk, sk).attributes(), **keys})
+
+
+async def test_an_index_orders_equal_sort_keys_by_the_key_of_the_table() -> None:
+    aws = indexed()
+    places = [("b", "1"), ("a", "2"), ("a", "10"), ("c", "0")]
+    await aws.store.write([due(pk, sk, "1" if pk != "c" else "0") for pk, sk in places])
+
+    page = await aws.store.query("orders", "open", index="due")
+
+    found = [(item["pk"]["S"], item["sk"]["S"]) for item in page.items]
+    assert found == [("c", "0"), ("a", "10"), ("a", "2"), ("b", "1")]
+
+
+async def test_the_next_page_of_an_index_begins_at_all_four_keys() -> None:
+    aws = indexed()
+    await aws.store.write([due("a", "1"), due("a", "2")])
+
+    page = await aws.store.query("orders", "open", index="due", limit=1)
+
+    assert page.next == due("a", "1").item
+
+
+async def test_what_a_query_of_an_index_gives_can_change_without_changing_the_index() -> None:
+    aws = indexed()
+    await aws.store.write([due("a", "1")])
+
+    page = await aws.store.query("orders", "open", index="due", limit=1)
+    assert page.next is not None
+    for given in (page.items[0], page.next):
+        given["due_sk"]["S"] = "changed"
+
+    again = await aws.store.query("orders", "open", index="due")
+    assert (list(again.items), aws.store.items("orders")) == ([due("a", "1").item],) * 2
+
+
+async def test_an_item_that_cannot_be_in_an_index_is_left_out_when_the_index_is_added() -> None:
+    aws = cloud()
+    await aws.store.write([due("a", "1"), due("b", "1", at="")])
+    number: Item = {**due("c", "1").item, "due_sk": {"N": "1"}}
+    await aws.store.write([Put("orders", number)])
+
+    aws.provision(Topology(tables=(Table("orders", indexes=("due",)),)))
+
+    page = await aws.store.query("orders", "open", index="due")
+    assert [item["pk"]["S"] for item in page.items] == ["a"]
+    await aws.store.write([Delete(put.key) for put in (due("b", "1"), due("c", "1"))])
+
+
+@pytest.mark.parametrize("name", ["", "ab", "over due", "x" * 253])
+async def test_the_name_of_an_index_is_one_that_dynamodb_takes(name: str) -> None:
+    with pytest.raises(Refused, match="index name") as caught:
+        memory_ports().provision(Topology(tables=(Table("orders", indexes=(name,)),)))
+
+    assert caught.value.operation == "CreateTable"
+
+
+async def test_a_table_that_is_provisioned_without_its_index_keeps_it() -> None:
+    aws = indexed()
+    await aws.store.write([due("a", "1")])
+
+    aws.provision(Topology(tables=(Table("orders"),)))
+
+    assert (await aws.store.query("orders", "open", index="due")).items

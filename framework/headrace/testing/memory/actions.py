@@ -1,4 +1,4 @@
-"""The actions of a transaction: checked first, then tried on the item that stands there."""
+"""Writing actions: checked first, then tried on the item that stands there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from headrace.limits import DYNAMODB_ITEM_BYTES
+from headrace.limits import DYNAMODB_ITEM_BYTES, PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from headrace.ports import Action, Condition, Item, ItemKey, Put, Update
 from headrace.testing.expressions import (
     CannotUpdate,
@@ -20,7 +20,7 @@ from headrace.testing.expressions import (
 )
 from headrace.testing.expressions.values import invalid, item_bytes, stored
 
-KEY_BYTES: Final = {"pk": 2_048, "sk": 1_024}
+KEY_BYTES: Final = {"pk": PARTITION_KEY_BYTES, "sk": SORT_KEY_BYTES}
 """The key attributes of every table, and how long each may be in UTF-8."""
 
 _T = TypeVar("_T")

@@ -8,50 +8,54 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from headrace.errors import CancellationReason, CloudError, NotProvisioned, TransactionCanceled
+from headrace.errors import (
+    CancellationReason,
+    CloudError,
+    ConditionFailed,
+    NotProvisioned,
+    TransactionCanceled,
+)
 from headrace.limits import (
     BATCH_GET_KEYS,
     BATCH_WRITE_ITEMS,
-    MIB,
     TRANSACTION_ACTIONS,
     TRANSACTION_BYTES,
 )
-from headrace.ports import Action, Check, Clock, Delete, Item, ItemKey, Page, Put
+from headrace.ports import Action, Check, Clock, Delete, Item, ItemKey, Page, Put, Update
 from headrace.testing.expressions import CannotUpdate
 from headrace.testing.expressions.values import copied_item, invalid, item_bytes
 from headrace.testing.memory.actions import Prepared, prepare, require_key, stored_item
+from headrace.testing.memory.queries import Query
+from headrace.testing.memory.tables import MemoryTable
 from headrace.testing.memory.tokens import Tokens
 from headrace.topology.model import Table
 
-PAGE_BYTES: Final = 1 * MIB
-"""What one Query reads at most."""
+_CHANGES: Final = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}
 
 
 class MemoryStore:
     """DynamoDB. `calls` counts calls by the name of the port's method. An expired item stays:
-    DynamoDB's own sweep may take days."""
+    DynamoDB's own sweep may take days. An index follows its table at once."""
 
     def __init__(self, clock: Clock) -> None:
         self.calls: Counter[str] = Counter()
         self._tokens = Tokens(clock)
-        self._tables: dict[str, dict[str, dict[str, Item]]] = {}
+        self._tables: dict[str, MemoryTable] = {}
 
     # --- what exists ---
 
     def create(self, table: Table) -> None:
-        """Make a table, unless it is there."""
-        self._tables.setdefault(table.name, {})
+        """Make a table, unless it is there, and the indexes it does not have yet. Raises
+        `Refused` for the name of an index that DynamoDB does not take."""
+        made = self._tables.setdefault(table.name, MemoryTable())
+        for index in table.indexes:
+            made.add_index(index)
 
     def items(self, table: str) -> list[Item]:
         """Every item of a table, by partition and sort key."""
-        partitions = self._table(table)
-        return [
-            copied_item(partitions[pk][sk])
-            for pk in sorted(partitions)
-            for sk in sorted(partitions[pk])
-        ]
+        return [copied_item(item) for item in self._table(table).items()]
 
-    def _table(self, name: str) -> dict[str, dict[str, Item]]:
+    def _table(self, name: str) -> MemoryTable:
         if name not in self._tables:
             raise NotProvisioned(
                 f"There is no table {name!r}; provision a topology that names it.",
@@ -68,13 +72,10 @@ class MemoryStore:
             self._table(key.table)
 
     def _read(self, key: ItemKey) -> Item | None:
-        return self._tables[key.table].get(key.pk, {}).get(key.sk)
+        return self._tables[key.table].read(key)
 
     def _write(self, key: ItemKey, item: Item | None) -> None:
-        if item is not None:
-            self._tables[key.table].setdefault(key.pk, {})[key.sk] = item
-        else:
-            self._tables[key.table].get(key.pk, {}).pop(key.sk, None)
+        self._tables[key.table].write(key, item)
 
     async def _begin(self, method: str) -> None:
         self.calls[method] += 1
@@ -102,7 +103,7 @@ class MemoryStore:
 
     def _commit(self, prepared: Sequence[Prepared]) -> None:
         """All of it or, with a reason for each action, none."""
-        outcomes = [_attempt(action, self._read(action.key)) for action in prepared]
+        outcomes = [self._attempt(action) for action in prepared]
         reasons = [o if isinstance(o, CancellationReason) else None for o in outcomes]
         if any(reasons):
             raise TransactionCanceled(reasons)
@@ -112,6 +113,36 @@ class MemoryStore:
             if not isinstance(action.action, Check):
                 self._write(action.key, item)
 
+    def _attempt(self, action: Prepared) -> Item | CancellationReason | None:
+        """What one action leaves in its place, or why it fails."""
+        old = self._read(action.key)
+        if not action.allowed(old):
+            return CancellationReason(
+                "ConditionalCheckFailed",
+                "The conditional request failed",
+                copied_item(old) if action.action.return_old and old is not None else None,
+            )
+        try:
+            new = action.applied(old)
+            self._require_index_keys(action.key, new)
+            return new
+        except CannotUpdate as error:
+            return CancellationReason("ValidationError", str(error))
+
+    def _require_index_keys(self, key: ItemKey, item: Item | None) -> None:
+        if item is not None:
+            self._tables[key.table].require_index_keys(item)
+
+    async def change(self, action: Put | Update | Delete) -> None:
+        await self._begin("change")
+        with _during(_CHANGES[type(action)]):
+            prepared = prepare(action)
+            self._require_keys([prepared.key])
+            outcome = self._attempt(prepared)
+            if isinstance(outcome, CancellationReason):
+                raise _alone(outcome)
+        self._write(prepared.key, outcome)
+
     async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
         await self._begin("write")
         with _during("BatchWriteItem"):
@@ -120,9 +151,17 @@ class MemoryStore:
                 raise invalid("A batch takes no conditions; use a transaction.")
             self._require_keys([action.key for action in actions])
             items = [stored_item(a.item) if isinstance(a, Put) else None for a in actions]
+            for action, item in zip(actions, items, strict=True):
+                self._require_kept(action.key, item)
         for action, item in zip(actions, items, strict=True):
             self._write(action.key, item)
         return []
+
+    def _require_kept(self, key: ItemKey, item: Item | None) -> None:
+        try:
+            self._require_index_keys(key, item)
+        except CannotUpdate as error:
+            raise invalid(str(error)) from None
 
     async def query(
         self,
@@ -130,50 +169,29 @@ class MemoryStore:
         pk: str,
         *,
         sk_prefix: str = "",
+        sk_before: str | None = None,
+        index: str | None = None,
         limit: int | None = None,
         start: Item | None = None,
         forward: bool = True,
         consistent: bool = False,
     ) -> Page:
         await self._begin("query")
+        asked = Query(pk, sk_prefix, sk_before, index, limit, start, forward, consistent)
         with _during("Query"):
-            if limit is not None and limit < 1:
-                raise invalid(f"A page has at least one item, not {limit}.")
-            partition = self._table(table).get(pk, {})
-        found = sorted((sk for sk in partition if sk.startswith(sk_prefix)), reverse=not forward)
-        if start is not None:
-            after = start["sk"]["S"]
-            found = [sk for sk in found if (sk > after if forward else sk < after)]
-        return _page([partition[sk] for sk in found], limit)
-
-
-def _attempt(action: Prepared, old: Item | None) -> Item | CancellationReason | None:
-    """What one action leaves in its place, or why it fails."""
-    if not action.allowed(old):
-        return CancellationReason(
-            "ConditionalCheckFailed",
-            "The conditional request failed",
-            copied_item(old) if action.action.return_old and old is not None else None,
-        )
-    try:
-        return action.applied(old)
-    except CannotUpdate as error:
-        return CancellationReason("ValidationError", str(error))
-
-
-def _page(items: Sequence[Item], limit: int | None) -> Page:
-    taken: list[Item] = []
-    size = 0
-    for item in items:
-        taken.append(copied_item(item))
-        size += item_bytes(item)
-        # DynamoDB stops at the limit without looking whether anything follows.
-        if len(taken) == limit or size >= PAGE_BYTES:
-            return Page(taken, {"pk": item["pk"], "sk": item["sk"]})
-    return Page(taken)
+            asked.require_valid()
+            partition = self._table(table).partition(pk, index)
+        return asked.page(partition)
 
 
 # --- what DynamoDB does not take -------------------------------------------------------
+
+
+def _alone(reason: CancellationReason) -> CloudError:
+    """What would cancel a transaction, said of a call of its own."""
+    if reason.code == "ConditionalCheckFailed":
+        return ConditionFailed(item=reason.item)
+    return invalid(reason.message)
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""What a user writes in DynamoDB's own words, bound to the fields of an entity.
+
+`#field` is an attribute of the entity and `:value` a value handed over beside the expression, so
+no name is ever a reserved word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace.attributes import dump
+from headrace.entity import TYPE_ATTRIBUTE, VERSION_ATTRIBUTE, Entity
+from headrace.errors import HeadraceError
+from headrace.ports import AttributeValue, Condition, ItemKey, Update
+
+_CLAUSE: Final = re.compile(r"(?<![#:.\w])(SET|REMOVE|ADD|DELETE)(?=\s)", re.IGNORECASE)
+_NAME: Final = re.compile(r"(\.?)#(\w+)")
+_VALUE: Final = re.compile(r":(\w+)")
+
+# Placeholders of our own; a field's name cannot begin with an underscore.
+_OWN_NAMES: Final = {"#_version": VERSION_ATTRIBUTE, "#_type": TYPE_ATTRIBUTE}
+
+
+def update_of(
+    cls: type[Entity],
+    key: ItemKey,
+    key_fields: Mapping[str, Any],
+    *,
+    change: str,
+    condition: str | None,
+    values: Mapping[str, Any],
+    unless_changed: Condition | None,
+) -> Update:
+    """The update of one entity. It counts the version up, and leaves a whole entity where there
+    was none.
+
+    Raises `HeadraceError` for an expression that names a field the entity does not have, or a
+    value that was not given, and for a value that DynamoDB cannot hold.
+    """
+    clauses = _clauses(cls, change)
+    both = f"{change} {condition or ''}"
+    _refuse_misused(cls, both, change, key_fields, values)
+    own = {f"_key_{field}": value for field, value in key_fields.items()}
+    keys = [f"#{name} = :{name}" for name in own]
+    _extend(clauses, "SET", ["#_type = :_type", *keys])
+    _extend(clauses, "ADD", ["#_version :_one"])
+    names = {f"#{field}": field for _, field in _NAME.findall(both)}
+    return Update(
+        key,
+        " ".join(f"{verb} {content}" for verb, content in clauses.items()),
+        names={**_used(names, change), **_OWN_NAMES, **{f"#_key_{f}": f for f in key_fields}},
+        values={
+            **_dumped(cls, {k: v for k, v in values.items() if f":{k}" in _marks(change)}),
+            **_dumped(cls, own),
+            ":_type": {"S": cls.__name__},
+            ":_one": {"N": "1"},
+        },
+        condition=_joined(
+            unless_changed,
+            condition_of(cls, condition, values) if condition is not None else None,
+        ),
+        return_old=True,
+    )
+
+
+def condition_of(cls: type[Entity], condition: str, values: Mapping[str, Any]) -> Condition:
+    used = {name: value for name, value in values.items() if f":{name}" in _marks(condition)}
+    names = {f"#{field}": field for _, field in _NAME.findall(condition)}
+    return Condition(condition, names, _dumped(cls, used))
+
+
+def _clauses(cls: type[Entity], change: str) -> dict[str, str]:
+    """The parts of an update expression by their verb, in order."""
+    start, *parts = _CLAUSE.split(change)
+    if start.strip() or not parts:
+        raise HeadraceError(
+            f"The change of {cls.__name__} is {change!r}: begin it with SET, REMOVE, ADD or "
+            'DELETE, as in "SET #available = #available - :n".'
+        )
+    clauses: dict[str, str] = {}
+    for verb, content in zip(parts[::2], parts[1::2], strict=True):
+        if verb.upper() in clauses:
+            raise HeadraceError(
+                f"The change of {cls.__name__} says {verb.upper()} twice: DynamoDB takes each verb "
+                "once, with its parts after commas."
+            )
+        clauses[verb.upper()] = content.strip()
+    return clauses
+
+
+def _extend(clauses: dict[str, str], verb: str, parts: list[str]) -> None:
+    given = [clauses[verb]] if verb in clauses else []
+    clauses[verb] = ", ".join([*given, *parts])
+
+
+def _refuse_misused(
+    cls: type[Entity],
+    both: str,
+    change: str,
+    key_fields: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> None:
+    for nested, field in _NAME.findall(both):
+        if not nested and field not in cls.model_fields:
+            raise HeadraceError(
+                f"{cls.__name__} has no field {field!r}: its fields are "
+                f"{', '.join(cls.model_fields)}."
+            )
+    changed = sorted(key_fields.keys() & {field for _, field in _NAME.findall(change)})
+    if changed:
+        raise HeadraceError(
+            f"The change of {cls.__name__} names {changed[0]!r}, which is part of its key: a key "
+            "cannot change. Put an entity under the new key and delete this one."
+        )
+    wanted, given = {mark[1:] for mark in _marks(both)}, set(values)
+    if wanted != given:
+        wrong = sorted(wanted ^ given)[0]
+        which = "is not given" if wrong in wanted else "is not used"
+        raise HeadraceError(
+            f"The value {wrong!r} of the update of {cls.__name__} {which}: write "
+            f'values={{"{wrong}": …}} for :{wrong} in the expression.'
+        )
+
+
+def _marks(expression: str) -> set[str]:
+    return {f":{name}" for name in _VALUE.findall(expression)}
+
+
+def _used(names: Mapping[str, str], expression: str) -> dict[str, str]:
+    within = {f"#{field}" for _, field in _NAME.findall(expression)}
+    return {mark: field for mark, field in names.items() if mark in within}
+
+
+def _dumped(cls: type[Entity], values: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    try:
+        return {f":{name}": dump(value) for name, value in values.items()}
+    except ValueError as error:
+        raise HeadraceError(f"{cls.__name__} cannot be updated: {error}") from error
+
+
+def _joined(first: Condition | None, second: Condition | None) -> Condition | None:
+    if first is None or second is None:
+        return first or second
+    return Condition(
+        f"({first.expression}) AND ({second.expression})",
+        {**first.names, **second.names},
+        {**first.values, **second.values},
+    )

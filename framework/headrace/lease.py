@@ -1,0 +1,197 @@
+"""Leases: one delivery at a time at work on what a transaction cannot undo.
+
+A mail or a payment happens while the handler runs, before its commit. So a leased handler takes
+the inbox record first, in its own name and for a while, and a second delivery of the message waits
+or comes again. If the process dies, the lease ends by itself.
+
+    l0  Put the record as leased, if none stands there or its lease is over
+    ..  the handler runs; the lease is renewed at a third of its time
+    t0  the record is committed with its effects, if the lease is still held
+    t1  as without a lease (see inbox)
+
+    crash before t0   the lease ends, the message comes again, the handler runs again
+    lease lost        another delivery may be at work: t0 is refused, whoever holds it goes on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from headrace.errors import CloudError, ConditionFailed, LeaseHeld, LeaseLost
+from headrace.inbox import Committed, Inbox
+from headrace.ports import Clock, Condition, Delete, Put, Randomness, Store, Update
+from headrace.record import Record, Status, milliseconds
+
+logger = logging.getLogger(__name__)
+
+_RENEWALS: Final = 3
+"""A lease is renewed so many times before it would end: two may fail."""
+
+_FIRST_LOOK: Final = 0.05
+"""Seconds until a delivery that waits looks again; they double each time."""
+
+_HELD: Final = "#status = :leased AND holder = :holder"
+_STATUS: Final = {"#status": "status"}
+
+
+class Lease:
+    """The lease of one consumer on one event, for one delivery."""
+
+    def __init__(
+        self,
+        store: Store,
+        inbox: Inbox,
+        clock: Clock,
+        randomness: Randomness,
+        *,
+        consumer: str,
+        event_id: str,
+        time: timedelta,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._time = time
+        self.holder = str(randomness.uuid())
+        self._blank = inbox.new_record(consumer, event_id)
+        self._until = clock.now()
+
+    async def take(self) -> Committed | None:
+        """Take the lease; `None` if it is ours now.
+
+        Returns the record that stands if the effects are committed already. Raises `LeaseHeld`,
+        with the time that is left, while another delivery holds it, and `CloudError`.
+        """
+        now = self._clock.now()
+        self._until = now + self._time
+        try:
+            await self._store.change(self._claim(now))
+        except ConditionFailed as error:
+            if error.item is None:
+                raise LeaseHeld(delay=timedelta(0)) from error
+            standing = Record.from_item(self._blank.key.table, error.item)
+            if standing.status is not Status.LEASED:
+                return Committed(standing, duplicate=True)
+            if standing.holder != self.holder:
+                left = (standing.held_until or now) - now
+                raise LeaseHeld(delay=max(left, timedelta(0))) from error
+            # Ours: it was written, and the answer was lost.
+        return None
+
+    async def wait(self) -> Committed | None:
+        """Take the lease as soon as whoever holds it is done or gone; raises `LeaseHeld` if it is
+        still held after the time that one lease lasts."""
+        until = self._clock.now() + self._time
+        pause = _FIRST_LOOK
+        while True:
+            try:
+                return await self.take()
+            except LeaseHeld as held:
+                if self._clock.now() >= until:
+                    raise
+                left = (held.delay or timedelta(0)).total_seconds()
+            # Nothing tells one process that another is done: it has to look again.
+            await asyncio.sleep(min(left + 0.01, pause))
+            pause = min(2 * pause, self._time.total_seconds() / _RENEWALS)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keeps the lease while the block runs; cancels it and raises `LeaseLost` when it is
+        lost."""
+        keeping = _Keeping(asyncio.current_task())
+        renewals = asyncio.create_task(self._renew_on(keeping))
+        try:
+            yield
+        except BaseException as error:
+            if keeping.lost and keeping.uncancelled():
+                raise LeaseLost from error
+            raise
+        finally:
+            keeping.task = None
+            renewals.cancel()
+            await asyncio.wait((renewals,))
+        if keeping.lost:
+            # The handler swallowed its cancellation.
+            keeping.uncancelled()
+            raise LeaseLost
+
+    async def release(self) -> None:
+        """Let the next delivery in at once, after a failure."""
+        try:
+            await self._store.change(Delete(self._blank.key, self._held()))
+        except ConditionFailed:
+            # Somebody else has it, or it was committed after all.
+            return
+        except CloudError as error:
+            logger.warning("The lease %s ends by itself: %s", self._blank.key.pk, error)
+
+    async def _renew_on(self, keeping: _Keeping) -> None:
+        pause = self._time.total_seconds() / _RENEWALS
+        while not keeping.lost:
+            await asyncio.sleep(pause)
+            now = self._clock.now()
+            try:
+                await self._store.change(self._renewal(now + self._time))
+            except ConditionFailed:
+                keeping.lose()
+            except CloudError as error:
+                logger.warning("The lease %s was not renewed: %s", self._blank.key.pk, error)
+                if now >= self._until:
+                    keeping.lose()
+            else:
+                self._until = now + self._time
+
+    def _claim(self, now: datetime) -> Put:
+        record = replace(
+            self._blank, status=Status.LEASED, holder=self.holder, held_until=self._until
+        )
+        free = Condition(
+            "attribute_not_exists(pk) OR expires_at < :now OR "
+            "(#status = :leased AND held_until < :now_ms)",
+            _STATUS,
+            {
+                ":now": {"N": str(int(now.timestamp()))},
+                ":now_ms": {"N": milliseconds(now)},
+                ":leased": {"S": Status.LEASED.value},
+            },
+        )
+        return Put(record.key.table, record.as_item(), free, return_old=True)
+
+    def _renewal(self, until: datetime) -> Update:
+        return Update(
+            self._blank.key,
+            "SET held_until = :until",
+            values={":until": {"N": milliseconds(until)}},
+            condition=self._held(),
+        )
+
+    def _held(self) -> Condition:
+        return Condition(
+            _HELD,
+            _STATUS,
+            {":leased": {"S": Status.LEASED.value}, ":holder": {"S": self.holder}},
+        )
+
+
+class _Keeping:
+    """Who is to be cancelled when the lease is lost."""
+
+    def __init__(self, task: asyncio.Task[object] | None) -> None:
+        self.task = task
+        self._cancelled: asyncio.Task[object] | None = None
+        self.lost = False
+
+    def lose(self) -> None:
+        self.lost = True
+        if self.task is not None:
+            self.task.cancel()
+            self._cancelled = self.task
+
+    def uncancelled(self) -> bool:
+        """Take the cancellation back; whether nobody else asked for one too."""
+        return self._cancelled is not None and self._cancelled.uncancel() == 0
