@@ -14,12 +14,16 @@ from headrace.errors import (
     TooLarge,
     TransactionCanceled,
 )
-from headrace.group import bytes_of
+from headrace.group import Overtaken, bytes_of
 from headrace.limits import DYNAMODB_ITEM_BYTES, TRANSACTION_ACTIONS, TRANSACTION_BYTES
 from headrace.ports import Action, Item, ItemKey, Put
 from headrace.transaction import MUST_NOT_EXIST
 
 _THROTTLES: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
+
+
+class NextInLine(Conflict):
+    """Another delivery of this process came first; whoever tries again now makes progress."""
 
 
 class Unmet(Conflict):
@@ -84,7 +88,8 @@ def cause_of(
     if refused:
         key = next(iter(refused))
         return Unmet(f"The condition of the write to {key.table}/{key.pk} does not hold.", refused)
-    return Conflict(_conflict(*failed[0]))
+    kind = NextInLine if isinstance(canceled, Overtaken) else Conflict
+    return kind(_conflict(*failed[0]))
 
 
 def _is_refused(action: Action, reason: CancellationReason) -> bool:

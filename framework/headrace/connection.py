@@ -16,7 +16,7 @@ import orjson
 from headrace.aws.client import open_ports
 from headrace.commit import Unmet
 from headrace.entity import EntityT
-from headrace.envelope import Metadata, Outgoing, derived_id, seal
+from headrace.envelope import Metadata, Outgoing, seal
 from headrace.errors import (
     AlreadyDone,
     CloudError,
@@ -130,11 +130,13 @@ class Connection:
                 yield tx
             finally:
                 effects = tx.close()
-            record = self._record(event_id, effects.messages, content=content, answer=tx.answer)
+            answer = None if key is None else tx.answer
+            record = self._record(event_id, effects.messages, content=content, answer=answer)
             committed = await self._commit(record, effects, once=key is not None)
         except Exception as error:
             # It may have tripped over its own earlier effects, or its answer was lost.
-            standing = await self._standing(event_id) if key or record else None
+            known_by_id = key is not None or record is not None
+            standing = await self._standing(event_id) if known_by_id else None
             if standing is None:
                 raise
             duplicate = record is None or standing.commit_id != record.commit_id
@@ -145,12 +147,17 @@ class Connection:
             raise _repeated(committed.record, event_id, content)
         await self._send(committed.record)
 
+    async def flush(self) -> None:
+        """Note what was sent, now: a host that may be frozen after its answer does so before. What
+        is not noted is sent again, by the relay."""
+        await self._inbox.flush()
+
     async def close(self) -> None:
         """Wait until everything that was handed over has been answered."""
         await self._reads.flush()
         await self._group.flush()
         await self._outbox.flush()
-        await self._inbox.flush()
+        await self.flush()
 
     def _reader(self) -> Transaction:
         return Transaction(self._reads, table=self._table, idempotency_key="")
@@ -158,7 +165,7 @@ class Connection:
     def _record(
         self, event_id: str, messages: Sequence[Message], *, content: str | None, answer: Any
     ) -> Record:
-        record = self._inbox.new_record(self.service.name, event_id, self._seal(event_id, messages))
+        record = self._inbox.new_record(self.service.name, event_id, self._seal(messages))
         return replace(
             record,
             answer=None if answer is None else orjson.dumps(answer).decode(),
@@ -196,12 +203,14 @@ class Connection:
         else:
             self._inbox.mark_done(record)
 
-    def _seal(self, event_id: str, messages: Sequence[Message]) -> list[Outgoing]:
+    def _seal(self, messages: Sequence[Message]) -> list[Outgoing]:
         now, sealed = self.ports.clock.now(), list[Outgoing]()
-        for index, message in enumerate(messages):
+        for message in messages:
             refuse_undeclared(message, self.service.emits, f"A transaction of {self.service.name}")
             contract = contract_of(message)
-            id = derived_id(self.service.name, event_id, str(index))
+            # Not derived from the key. The record keeps the id for every resend, and a key that is
+            # forgotten here and used again must not look like a duplicate to who remembers longer.
+            id = str(self.ports.randomness.uuid())
             metadata = Metadata(
                 id=id,
                 type=contract.name,

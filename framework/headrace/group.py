@@ -32,6 +32,10 @@ from headrace.transaction import rests_on_version
 _BYTES_PER_ACTION: Final = TRANSACTION_BYTES // TRANSACTION_ACTIONS
 
 
+class Overtaken(TransactionCanceled):
+    """Another transaction of this process has just written what this one read; nobody was asked."""
+
+
 @dataclass(eq=False, slots=True)
 class _Unit:
     """What one delivery wants written, all of it or nothing."""
@@ -101,7 +105,7 @@ class GroupCommit:
             for other in ahead:
                 await other.settled.wait()
                 if other.written and (late := _overtaken(unit, other)):
-                    raise TransactionCanceled(late)
+                    raise Overtaken(late)
 
     def _end(self, unit: _Unit) -> None:
         for key in unit.items:

@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from headrace.codec import Codec
-from headrace.commit import Unmet
+from headrace.commit import NextInLine, Unmet
 from headrace.context import Context, bind
 from headrace.envelope import Envelope, Outgoing, caused_metadata, derived_id, seal
 from headrace.errors import (
@@ -37,7 +37,7 @@ from headrace.observer import Observer, Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
 from headrace.outcome import Ack, DeadLetter, Outcome, combine
 from headrace.policy import reason_of
-from headrace.ports import Delivery, Item, ItemKey, Ports
+from headrace.ports import Delivery, Item, ItemKey, Ports, Randomness
 from headrace.reads import SharedReads
 from headrace.service import Handler, OnHeld, Service
 from headrace.transaction import Effects, Transaction
@@ -45,7 +45,12 @@ from headrace.transaction import Effects, Transaction
 logger = logging.getLogger(__name__)
 
 COMMIT_ATTEMPTS = 8
-"""Runs of a handler on fresh reads within one delivery, before the message comes again."""
+"""Runs of a handler within one delivery that end in a conflict with a writer elsewhere, before
+the message comes again."""
+
+TURNS = 100
+"""Runs within one delivery that another delivery of this process gets ahead of. Each time one of
+them is done, so the line grows shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +191,11 @@ class Pipeline:
     ) -> Committed:
         """Run the handler and commit; when an item changed under it, run it again."""
         refused: Mapping[ItemKey, Item | None] = {}
+        patience = _Patience(self.ports.randomness)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(Conflict),
-            stop=stop_after_attempt(COMMIT_ATTEMPTS),
-            wait=self._wait_after_conflict,
+            stop=patience.ends,
+            wait=patience.pause,
             reraise=True,
         ):
             with attempt:
@@ -261,9 +267,6 @@ class Pipeline:
             codec = self._codecs[queue] = self.service.codec(queue)
         return codec
 
-    def _wait_after_conflict(self, state: RetryCallState) -> float:
-        return self.ports.randomness.uniform(0, min(0.5, 0.02 * 2**state.attempt_number))
-
     def _inbox_of(self, handler: Handler) -> Inbox | Unrecorded:
         if handler.idempotent:
             return self._unrecorded
@@ -273,6 +276,27 @@ class Pipeline:
                 f'Service({self.service.name!r}, table="…"), or mark it idempotent=True.'
             )
         return self._inbox
+
+
+class _Patience:
+    """How often, and how soon, a handler runs again after conflicts."""
+
+    def __init__(self, randomness: Randomness) -> None:
+        self._randomness = randomness
+        self._elsewhere = 0
+
+    def pause(self, state: RetryCallState) -> float:
+        if _is_in_line(state):
+            return 0
+        self._elsewhere += 1
+        return self._randomness.uniform(0, min(0.5, 0.02 * 2**self._elsewhere))
+
+    def ends(self, state: RetryCallState) -> bool:
+        return self._elsewhere >= COMMIT_ATTEMPTS or state.attempt_number >= TURNS
+
+
+def _is_in_line(state: RetryCallState) -> bool:
+    return state.outcome is not None and isinstance(state.outcome.exception(), NextInLine)
 
 
 @asynccontextmanager

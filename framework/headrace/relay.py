@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import Final
 
-from headrace.errors import CloudError, DispatchError, NoTable
+from headrace.errors import CloudError, DispatchError, HeadraceError, NoTable
 from headrace.group import GroupCommit
 from headrace.inbox import Inbox
 from headrace.observer import Observer, Unobserved
 from headrace.outbox import Outbox
 from headrace.ports import Item, ItemKey, Ports
+from headrace.reads import SharedReads
 from headrace.record import Record, Status
 from headrace.service import Service
 
@@ -29,6 +30,16 @@ GRACE: Final = timedelta(seconds=5)
 
 INTERVAL: Final = timedelta(seconds=10)
 """Time between two looks at the index. Each is as many queries as there are shards."""
+
+
+class Unreadable(HeadraceError):
+    """A record is not as this version of headrace writes it."""
+
+
+class _Fate(Enum):
+    SENT = "sent"
+    PASSED_OVER = "passed over"
+    LEFT = "left"
 
 
 class Relay:
@@ -44,7 +55,9 @@ class Relay:
                 f"The service {service.name!r} has no table, so nothing can be left in it to send."
             )
         self._service = service
+        self._table = service.table
         self._ports = ports
+        self._reads = SharedReads(ports.store)
         self._outbox = Outbox(
             service.name,
             service.bus,
@@ -62,16 +75,26 @@ class Relay:
             keep=service.redelivery_horizon,
         )
 
-    async def sweep(self, *, grace: timedelta = GRACE) -> int:
+    async def sweep(self, *, grace: timedelta = GRACE, limit: timedelta | None = None) -> int:
         """Look through the index once and send what is older than `grace`; returns how many
-        records are done with. What fails is logged, and stays for the next time. Raises
-        `CloudError` when the index cannot be read."""
-        sent = 0
-        before = self._ports.clock.now() - grace
-        async for keys in self._inbox.pending(self._service.name, before):
-            sent += await self._send_all(keys)
-        await self._inbox.flush()
-        return sent
+        records it sent. What fails is logged, and stays for the next time, and so does what is
+        not done within `limit`. Raises `CloudError` when the index cannot be read."""
+        fates: list[_Fate] = []
+        time = asyncio.timeout(None if limit is None else limit.total_seconds())
+        try:
+            async with time:
+                await self._look_through(self._ports.clock.now() - grace, fates)
+        except TimeoutError:
+            if not time.expired():
+                raise
+            logger.warning(
+                "There was no time to look through all that %s may have left to send: the next "
+                "sweep goes on.",
+                self._service.name,
+            )
+        finally:
+            await self.flush()
+        return fates.count(_Fate.SENT)
 
     async def run(self, *, interval: timedelta = INTERVAL) -> None:
         """Sweep for ever, at random times about `interval` apart, so that many workers do not
@@ -85,36 +108,61 @@ class Relay:
                 logger.error("What %s has left to send is not seen: %s", self._service.name, error)
 
     async def send_image(self, item: Item) -> bool:
-        """Send what a record holds, as a stream of the table shows it; whether it is done with.
-        What is no such record is done with from the start."""
+        """Send what a record holds, as a stream of the table shows it; `False` if that failed and
+        is to be tried again.
+
+        What is no such record is passed over without a call. So is one that cannot be read, with
+        an error in the log: to be shown it again would not help, and it would hold up those
+        behind it. It stays in the index, where every sweep says so until one can read it.
+        """
         if not is_relayed(item, self._service.name):
             return True
-        assert self._service.table is not None
-        record = Record.from_item(self._service.table, item)
-        # The stream lags behind: it may have been sent by now, and mostly has been.
-        sent = await self._send_all([record.key]) == 1
+        key = ItemKey(self._table, item["pk"]["S"], item["sk"]["S"])
+        return await self._try(key) is not _Fate.LEFT
+
+    async def flush(self) -> None:
+        """Note what was sent, now: a host that may be frozen after its answer does so before."""
         await self._inbox.flush()
-        return sent
 
-    async def _send_all(self, keys: Sequence[ItemKey]) -> int:
-        # The index lags behind too. What the table says is so.
-        records = [record for record in await self._inbox.read(keys) if record is not None]
-        sent = await asyncio.gather(*map(self._send, records))
-        return sum(sent) + len(keys) - len(records)
+    async def _look_through(self, before: datetime, fates: list[_Fate]) -> None:
+        async def follow(key: ItemKey) -> None:
+            fates.append(await self._try(key))
 
-    async def _send(self, record: Record) -> bool:
-        if record.status is not Status.PENDING:
-            return True
+        async for keys in self._inbox.pending(self._service.name, before):
+            await asyncio.gather(*map(follow, dict.fromkeys(keys)))
+
+    async def _try(self, key: ItemKey) -> _Fate:
         try:
-            await self._outbox.dispatch(record.outgoing)
-        except DispatchError as error:
-            logger.error("%s is not out yet: %s", record.key.pk, error)
-            return False
+            return await self._send(key)
+        except Unreadable as error:
+            logger.error("%s is passed over: %s", key.pk, error)
+            return _Fate.PASSED_OVER
+        except (CloudError, DispatchError) as error:
+            logger.error("%s is not out yet: %s", key.pk, error)
+            return _Fate.LEFT
+
+    async def _send(self, key: ItemKey) -> _Fate:
+        # An index and a stream lag behind. What the table says is so.
+        item = await self._reads.item(key)
+        record = None if item is None else _record(self._table, item)
+        if record is None or record.status is not Status.PENDING:
+            return _Fate.PASSED_OVER
+        await self._outbox.dispatch(record.outgoing)
         self._inbox.mark_done(record)
-        return True
+        return _Fate.SENT
 
 
 def is_relayed(item: Item, service: str) -> bool:
     """Whether an item is a record that the relay of this service looks after."""
     index = item.get("relay_pk")
     return index is not None and str(index.get("S", "")).rpartition("#")[0] == service
+
+
+def _record(table: str, item: Item) -> Record:
+    try:
+        return Record.from_item(table, item)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Unreadable(
+            f"The record is not as this version of headrace writes it ({error!r}). If a newer one "
+            "wrote it, deploy that; if it was changed by hand, mend it or delete it."
+        ) from error

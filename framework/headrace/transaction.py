@@ -7,9 +7,10 @@ commits them together with the record that the delivery was handled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from headrace.entity import VERSION_ATTRIBUTE as VERSION
 from headrace.entity import (
@@ -76,6 +77,7 @@ class Transaction:
         self._table = table
         self._slots: dict[ItemKey, _Slot] = {}
         self._messages: list[Message] = []
+        self._savepoints: list[_Wanted] = []
         self._refused = refused or {}
         self._open = True
         self.idempotency_key = idempotency_key
@@ -170,7 +172,8 @@ class Transaction:
         handlers write.
 
         If the condition does not hold at the commit, the handler runs again, and this call then
-        raises `ConditionNotMet`, for it to decide what to do instead.
+        raises `ConditionNotMet`, for it to decide what to do instead. As in a database, what the
+        transaction has written and published until then is taken back, up to the last `savepoint`.
         """
         self._ensure_open()
         item = key_for(cls, self._table_name(), key, {})
@@ -202,6 +205,20 @@ class Transaction:
                 replace(action, return_old=True), conditional=action.condition is not None
             )
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What the block writes and publishes is taken back if it raises; what came before it
+        stays."""
+        self._ensure_open()
+        self._savepoints.append(self._wanted())
+        try:
+            yield
+        except BaseException:
+            self._take_back()
+            raise
+        finally:
+            self._savepoints.pop()
+
     # --- saying ---
 
     def publish(self, *messages: Message) -> None:
@@ -230,11 +247,23 @@ class Transaction:
 
     def _refuse_unmet(self, key: ItemKey) -> None:
         if key in self._refused:
+            # Half of what belongs together must not stay behind where this is caught.
+            self._take_back()
             raise ConditionNotMet(
                 f"The condition of the write to {key.pk!r} does not hold. Catch ConditionNotMet "
                 "where the handler can do something else.",
                 item=self._refused[key],
             )
+
+    def _wanted(self) -> _Wanted:
+        """What is to happen so far; a slot is changed in place, so these are copies."""
+        return {key: replace(slot) for key, slot in self._slots.items()}, list(self._messages)
+
+    def _take_back(self) -> None:
+        slots, messages = self._savepoints[-1] if self._savepoints else ({}, [])
+        reads = {key: slot for key, slot in self._slots.items() if slot.action is None}
+        self._slots = {**reads, **{key: replace(slot) for key, slot in slots.items()}}
+        self._messages = list(messages)
 
     def _table_name(self) -> str:
         if self._table is None:
@@ -331,6 +360,9 @@ class _Slot:
                 f"{self.key.pk!r} was updated in this transaction and is now {what}: what it "
                 "becomes is known only after the commit. Read it first, or put it as a whole."
             )
+
+
+_Wanted: TypeAlias = tuple[dict[ItemKey, _Slot], list[Message]]
 
 
 def rests_on_version(action: Action) -> bool:

@@ -1,17 +1,12 @@
-"""Lambda: the same pipeline behind `handler(event, context)`.
-
-One event loop and one set of clients live as long as the execution environment. Both are
-made at the first invocation, not at import, so that a SnapStart snapshot holds neither a
-connection nor a random state.
-"""
+"""Lambda: the same pipeline behind `handler(event, context)`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import orjson
 
@@ -20,23 +15,13 @@ from headrace.aws.config import AwsConfig
 from headrace.aws.lambda_records import delivery_from_lambda
 from headrace.batch import Batch
 from headrace.errors import HeadraceError
+from headrace.hosts.execution_environment import ExecutionEnvironment, LambdaContext, OpenPorts
 from headrace.observer import Observer, Unobserved
 from headrace.outcome import Ack, DeadLetter, Outcome
 from headrace.pipeline import Pipeline, running
-from headrace.ports import Delivery, Ports
+from headrace.ports import Delivery
 from headrace.service import Service
 from headrace.settle import Settler
-
-OpenPorts: TypeAlias = Callable[[AwsConfig], AbstractAsyncContextManager[Ports]]
-
-
-class LambdaContext(Protocol):
-    """The part of Lambda's context object that matters here."""
-
-    @property
-    def aws_request_id(self) -> str: ...
-
-    def get_remaining_time_in_millis(self) -> int: ...
 
 
 class NotHandled(HeadraceError):
@@ -58,9 +43,7 @@ class LambdaHandler:
         self._concurrency = concurrency
         self._observer = observer or Unobserved()
         self._open_ports = ports
-        self._runner: asyncio.Runner | None = None
-        self._open: AsyncExitStack | None = None
-        self._pipeline: Pipeline | None = None
+        self._environment = ExecutionEnvironment(self._open)
         self._config = AwsConfig()
 
     def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any] | None:
@@ -70,22 +53,16 @@ class LambdaHandler:
         direct invocation with one event (EventBridge's envelope, for instance); if it is not
         handled, `NotHandled` is raised and the invoker retries.
         """
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        return self._runner.run(self._invoke(event, context))
+        return self._environment.run(lambda pipeline: self._invoke(pipeline, event, context))
 
     def close(self) -> None:
         """Flush and close everything; the next invocation starts afresh. For tests: Lambda
         itself never says goodbye."""
-        if self._runner is not None:
-            self._runner.run(self._shut())
-            self._runner.close()
-            self._runner = None
+        self._environment.close()
 
     async def _invoke(
-        self, event: Mapping[str, Any], context: LambdaContext
+        self, pipeline: Pipeline, event: Mapping[str, Any], context: LambdaContext
     ) -> dict[str, Any] | None:
-        pipeline = await self._running()
         left = timedelta(milliseconds=context.get_remaining_time_in_millis())
         deadline = pipeline.ports.clock.now() + left
         records = _sqs_records(event)
@@ -140,21 +117,14 @@ class LambdaHandler:
             observer=self._observer,
         )
 
-    async def _running(self) -> Pipeline:
-        if self._pipeline is None:
-            self._config = AwsConfig.from_environment()
-            async with AsyncExitStack() as stack:
-                ports = await stack.enter_async_context(self._open_ports(self._config))
-                self._pipeline = await stack.enter_async_context(
-                    running(self._service, ports, self._observer)
-                )
-                self._open = stack.pop_all()
-        return self._pipeline
-
-    async def _shut(self) -> None:
-        if self._open is not None:
-            await self._open.aclose()
-        self._open = self._pipeline = None
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Pipeline]:
+        self._config = AwsConfig.from_environment()
+        async with (
+            self._open_ports(self._config) as ports,
+            running(self._service, ports, self._observer) as pipeline,
+        ):
+            yield pipeline
 
 
 def lambda_handler(

@@ -1,0 +1,1 @@
+"""What headrace costs, counted and timed."""
