@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from benchmarks.meter import Meter
+from benchmarks.shapes import SHAPES, Struck
 from headrace import Delivery, Event, Outcome, Service
 from headrace.entity import key_of, to_item
 from headrace.envelope import Outgoing, queue_body, root_metadata, seal
@@ -75,7 +76,7 @@ class Cost:
             for name, count in sorted(self.meter.calls.items())
         )
         return (
-            f"{self.name:<46} {self.calls:>6.2f} {self.write_units:>6.2f} {self.read_units:>6.2f}"
+            f"{self.name:<48} {self.calls:>6.2f} {self.write_units:>6.2f} {self.read_units:>6.2f}"
             f"  {operations}"
         )
 
@@ -176,6 +177,10 @@ def _confirmed(messages: int) -> Iterator[OrderConfirmed]:
         )
 
 
+def _struck(messages: int) -> Iterator[Struck]:
+    return (Struck(number=number) for number in range(messages))
+
+
 def _nothing(messages: int) -> Iterator[Stock]:
     return iter(())
 
@@ -185,6 +190,7 @@ CASES = (
     Case("inventory: the orders of the demo, hot SKUs", inventory, _demo_placed, _demo_stocked),
     Case("order: confirming an order", order, _reserved, _waiting),
     Case("notification: a mail, under a lease", notification, _confirmed, _nothing),
+    *(Case(f"a handler of {name}", service, _struck, _nothing) for name, service in SHAPES.items()),
 )
 
 
@@ -199,7 +205,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as mail:
         os.environ.setdefault("MAIL_DIR", mail)
         costs = asyncio.run(_measure(options.messages))
-    rows = [f"{'per message':<46} {'calls':>6} {'write':>6} {'read':>6}  of which"]
+    rows = [f"{'per message':<48} {'calls':>6} {'write':>6} {'read':>6}  of which"]
     rows += [cost.row() for cost in costs]
     first = costs[0]
     rows.append(

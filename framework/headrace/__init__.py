@@ -6,7 +6,15 @@ from __future__ import annotations
 from headrace.context import Context, current
 from headrace.entity import Entity
 from headrace.envelope import Envelope, Metadata
-from headrace.errors import HeadraceError, PoisonMessage, RetryLater
+from headrace.errors import (
+    AlreadyDone,
+    ConditionNotMet,
+    Conflict,
+    HeadraceError,
+    KeyReused,
+    PoisonMessage,
+    RetryLater,
+)
 from headrace.events import Command, Event, upcaster
 from headrace.filters import exists, known, none_of, not_, one_of
 from headrace.middleware import Call, Invocation, Middleware
@@ -18,9 +26,12 @@ from headrace.transaction import Transaction
 
 __all__ = [
     "Ack",
+    "AlreadyDone",
     "Backoff",
     "Call",
     "Command",
+    "ConditionNotMet",
+    "Conflict",
     "Context",
     "DeadLetter",
     "Delivery",
@@ -29,6 +40,7 @@ __all__ = [
     "Event",
     "HeadraceError",
     "Invocation",
+    "KeyReused",
     "Metadata",
     "Middleware",
     "Outcome",

@@ -17,7 +17,8 @@ from headrace.errors import (
 from headrace.group import Overtaken, bytes_of
 from headrace.limits import DYNAMODB_ITEM_BYTES, TRANSACTION_ACTIONS, TRANSACTION_BYTES
 from headrace.ports import Action, Item, ItemKey, Put
-from headrace.transaction import MUST_NOT_EXIST
+from headrace.record import KEY_PREFIX
+from headrace.transaction import MUST_NOT_EXIST, rests_on_version
 
 _THROTTLES: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 
@@ -44,15 +45,10 @@ def refuse_too_large(actions: Sequence[Action]) -> None:
             size=len(actions),
             limit=TRANSACTION_ACTIONS,
         )
-    largest = max((size_of(a.item) for a in actions if isinstance(a, Put)), default=0)
-    if largest > DYNAMODB_ITEM_BYTES:
-        raise TooLarge(
-            f"The inbox record with its outgoing messages has {largest:,} bytes: a DynamoDB "
-            f"item holds {DYNAMODB_ITEM_BYTES:,}. Publish less, or put the bulk into S3 and "
-            "publish where it is.",
-            size=largest,
-            limit=DYNAMODB_ITEM_BYTES,
-        )
+    for action in actions:
+        size = size_of(action.item) if isinstance(action, Put) else 0
+        if size > DYNAMODB_ITEM_BYTES:
+            raise _too_large_item(action.key, size)
     total = bytes_of(actions)
     if total > TRANSACTION_BYTES:
         raise TooLarge(
@@ -61,6 +57,17 @@ def refuse_too_large(actions: Sequence[Action]) -> None:
             size=total,
             limit=TRANSACTION_BYTES,
         )
+
+
+def _too_large_item(key: ItemKey, size: int) -> TooLarge:
+    is_record = key.pk.startswith(KEY_PREFIX)
+    what = "The inbox record with its outgoing messages" if is_record else f"{key.table}/{key.pk}"
+    return TooLarge(
+        f"{what} has {size:,} bytes: a DynamoDB item holds {DYNAMODB_ITEM_BYTES:,}. Publish or "
+        "write less, or put the bulk into S3 and keep where it is.",
+        size=size,
+        limit=DYNAMODB_ITEM_BYTES,
+    )
 
 
 def cause_of(
@@ -98,8 +105,10 @@ def _is_refused(action: Action, reason: CancellationReason) -> bool:
         return False
     if action.condition.expression.startswith(f"({MUST_NOT_EXIST.expression}) AND"):
         return reason.item is None
+    if not rests_on_version(action):
+        return True
     wanted = action.condition.values.get(":_v")
-    return wanted is None or (reason.item or {}).get(VERSION) == wanted
+    return reason.item is not None and reason.item.get(VERSION) == wanted
 
 
 def _conflict(action: Action, reason: CancellationReason) -> str:

@@ -95,12 +95,20 @@ class LeaseHeld(RetryLater):
 class ConditionNotMet(HeadraceError):
     """The condition of a write does not hold, so nothing was written.
 
-    `item` is the item as it stood then, as attribute values; `None` if there was none.
+    `item` is the item as it stood then, as attribute values, and `entity` what `tx.update` makes
+    of it; `None` if there was none.
     """
 
-    def __init__(self, message: str | None = None, *, item: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        item: dict[str, Any] | None = None,
+        entity: Any = None,
+    ) -> None:
         super().__init__(message)
         self.item = item
+        self.entity = entity
 
 
 class HandlerEnded(HeadraceError):

@@ -19,7 +19,7 @@ _CLAUSE: Final = re.compile(r"(?<![#:.\w])(SET|REMOVE|ADD|DELETE)(?=\s)", re.IGN
 _NAME: Final = re.compile(r"(\.?)#(\w+)")
 _VALUE: Final = re.compile(r":(\w+)")
 
-# Placeholders of our own; a field's name cannot begin with an underscore.
+# Placeholders of our own; no other may begin with an underscore.
 _OWN_NAMES: Final = {"#_version": VERSION_ATTRIBUTE, "#_type": TYPE_ATTRIBUTE}
 
 
@@ -86,6 +86,8 @@ def _clauses(cls: type[Entity], change: str) -> dict[str, str]:
                 f"The change of {cls.__name__} says {verb.upper()} twice: DynamoDB takes each verb "
                 "once, with its parts after commas."
             )
+        if not content.strip():
+            raise HeadraceError(f"The change of {cls.__name__} says {verb.upper()} and then nothing.")
         clauses[verb.upper()] = content.strip()
     return clauses
 
@@ -108,13 +110,19 @@ def _refuse_misused(
                 f"{cls.__name__} has no field {field!r}: its fields are "
                 f"{', '.join(cls.model_fields)}."
             )
-    changed = sorted(key_fields.keys() & {field for _, field in _NAME.findall(change)})
+    changed = sorted(key_fields.keys() & {f for nested, f in _NAME.findall(change) if not nested})
     if changed:
         raise HeadraceError(
             f"The change of {cls.__name__} names {changed[0]!r}, which is part of its key: a key "
             "cannot change. Put an entity under the new key and delete this one."
         )
     wanted, given = {mark[1:] for mark in _marks(both)}, set(values)
+    own = sorted(n for n in (*wanted, *(f for _, f in _NAME.findall(both))) if n.startswith("_"))
+    if own:
+        raise HeadraceError(
+            f"The name {own[0]!r} in the update of {cls.__name__} begins with an underscore, as "
+            "headrace's own do: choose another."
+        )
     if wanted != given:
         wrong = sorted(wanted ^ given)[0]
         which = "is not given" if wrong in wanted else "is not used"

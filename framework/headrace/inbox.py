@@ -6,8 +6,8 @@ holds the messages that this caused until they are out.
     t0  Put the record if none stands there        ┐ one TransactWriteItems:
         the handler's writes, each conditional     ┘ all of it or nothing
     t1  the messages go out (see outbox)
-    t2  the record is overwritten as done
-    t3  the message is deleted (see settle)
+    t2  the message is deleted (see settle)
+    t3  the record is overwritten as done, with those of other deliveries
 
     crash before t0   nothing happened; the message comes again and is handled
     crash after t0    the message comes again, and the record stands in its way. DynamoDB
@@ -39,7 +39,7 @@ from headrace.errors import (
 from headrace.group import GroupCommit
 from headrace.limits import BATCH_WRITE_ITEMS
 from headrace.ports import Action, Clock, Condition, Item, ItemKey, Put, Randomness, Store
-from headrace.record import RELAY_INDEX, RELAY_SHARDS, Record, Status, moment, shard
+from headrace.record import KEY_PREFIX, RELAY_INDEX, RELAY_SHARDS, Record, Status, moment, shard
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Inbox:
         )
 
     def key(self, consumer: str, event_id: str) -> ItemKey:
-        return ItemKey(self._table, f"inbox#{consumer}#{event_id}", "-")
+        return ItemKey(self._table, f"{KEY_PREFIX}{consumer}#{event_id}", "-")
 
     def new_record(self, consumer: str, event_id: str, outgoing: Sequence[Outgoing] = ()) -> Record:
         """A record to commit. With nothing to send it is done at once."""

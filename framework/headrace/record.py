@@ -11,6 +11,9 @@ from zlib import crc32
 from headrace.envelope import Outgoing
 from headrace.ports import AttributeValue, Item, ItemKey
 
+KEY_PREFIX: Final = "inbox#"
+"""How the partition key of every record begins."""
+
 RELAY_INDEX: Final = "relay"
 """The index of records that no message brings up again; `headrace.relay` reads it."""
 

@@ -28,7 +28,7 @@ from headrace.entity import (
 from headrace.errors import ConditionNotMet, DefinitionError, HeadraceError, NoTable
 from headrace.events import Message, contract_of
 from headrace.expressions import update_of
-from headrace.ports import Action, Check, Condition, Delete, Item, ItemKey, Put
+from headrace.ports import Action, Check, Condition, Delete, Item, ItemKey, Put, Update
 
 MUST_NOT_EXIST: Final = Condition("attribute_not_exists(pk)")
 _UNVERSIONED: Final = Condition(
@@ -78,7 +78,7 @@ class Transaction:
         self._slots: dict[ItemKey, _Slot] = {}
         self._messages: list[Message] = []
         self._savepoints: list[_Wanted] = []
-        self._refused = refused or {}
+        self._refused = dict(refused or {})
         self._open = True
         self.idempotency_key = idempotency_key
         """The same on every attempt at this delivery: hand it to providers that deduplicate."""
@@ -92,10 +92,10 @@ class Transaction:
         """
         self._ensure_open()
         key = key_for(cls, self._table_name(), values, fields)
-        if key not in self._slots:
+        if not self._knows(key):
             item = await self._reads.item(key)
             # Another read of the same key may have been answered while this one waited.
-            if key not in self._slots:
+            if not self._knows(key):
                 self._slots[key] = _Slot.of(key, item, cls)
         return self._slots[key].seen_as(cls)
 
@@ -119,7 +119,7 @@ class Transaction:
         partition = partition_for(cls, self._table_name(), values, fields)
         for item in await self._reads.partition(partition):
             key = ItemKey(partition.table, item["pk"]["S"], item["sk"]["S"])
-            if key not in self._slots:
+            if not self._knows(key):
                 self._slots[key] = _Slot.of(key, item, cls)
         found = [
             self._slots[key].seen_as(cls) for key in sorted(filter(partition.holds, self._slots))
@@ -177,9 +177,10 @@ class Transaction:
         """
         self._ensure_open()
         item = key_for(cls, self._table_name(), key, {})
-        self._refuse_unmet(item)
+        if condition is not None:
+            self._refuse_unmet(item, cls)
         slot = self._slot(item)
-        slot.write(
+        slot.update(
             update_of(
                 cls,
                 item,
@@ -200,7 +201,8 @@ class Transaction:
         """
         self._ensure_open()
         for action in actions:
-            self._refuse_unmet(action.key)
+            if action.condition is not None:
+                self._refuse_unmet(action.key)
             self._slot(action.key).write(
                 replace(action, return_old=True), conditional=action.condition is not None
             )
@@ -242,18 +244,26 @@ class Transaction:
             conditional=frozenset(slot.key for slot in slots if slot.conditional),
         )
 
+    def _knows(self, key: ItemKey) -> bool:
+        slot = self._slots.get(key)
+        return slot is not None and slot.known
+
     def _slot(self, key: ItemKey) -> _Slot:
         return self._slots.setdefault(key, _Slot(key))
 
-    def _refuse_unmet(self, key: ItemKey) -> None:
-        if key in self._refused:
-            # Half of what belongs together must not stay behind where this is caught.
-            self._take_back()
-            raise ConditionNotMet(
-                f"The condition of the write to {key.pk!r} does not hold. Catch ConditionNotMet "
-                "where the handler can do something else.",
-                item=self._refused[key],
-            )
+    def _refuse_unmet(self, key: ItemKey, cls: type[Entity] | None = None) -> None:
+        """Say it once: what the handler does instead may have a condition of its own."""
+        if key not in self._refused:
+            return
+        # Half of what belongs together must not stay behind where this is caught.
+        self._take_back()
+        item = self._refused.pop(key)
+        raise ConditionNotMet(
+            f"The condition of the write to {key.pk!r} does not hold. Catch ConditionNotMet where "
+            "the handler can do something else.",
+            item=item,
+            entity=from_item(cls, item) if cls is not None and item is not None else None,
+        )
 
     def _wanted(self) -> _Wanted:
         """What is to happen so far; a slot is changed in place, so these are copies."""
@@ -261,7 +271,7 @@ class Transaction:
 
     def _take_back(self) -> None:
         slots, messages = self._savepoints[-1] if self._savepoints else ({}, [])
-        reads = {key: slot for key, slot in self._slots.items() if slot.action is None}
+        reads = {key: slot.as_read() for key, slot in self._slots.items() if slot.read}
         self._slots = {**reads, **{key: replace(slot) for key, slot in slots.items()}}
         self._messages = list(messages)
 
@@ -283,12 +293,13 @@ class _Slot:
     """One item, as this transaction found it and wants it to be.
 
     `version` is what it was read with: 0 if something else wrote it, `None` if it was not there
-    or was not read. `blind` is set once it was deleted without having been read, whatever it was.
+    or was not read. `found` is what was read, `entity` what it is to be. `blind` is set once it was deleted without having been read, whatever it was.
     `written` is set once its new state is known to DynamoDB alone.
     """
 
     key: ItemKey
     version: int | None = None
+    found: Entity | None = None
     entity: Entity | None = None
     action: Action | None = None
     read: bool = False
@@ -300,7 +311,17 @@ class _Slot:
     def of(cls, key: ItemKey, item: Item | None, entity: type[Entity]) -> _Slot:
         if item is None:
             return cls(key, read=True)
-        return cls(key, version_of(item), from_item(entity, item), read=True)
+        found = from_item(entity, item)
+        return cls(key, version_of(item), found, found, read=True)
+
+    def as_read(self) -> _Slot:
+        """The item as it was before anything was written."""
+        return _Slot(self.key, self.version, self.found, self.found, read=True)
+
+    @property
+    def known(self) -> bool:
+        """Whether it was read or written here: a write that was refused leaves nothing."""
+        return self.read or self.action is not None
 
     def seen_as(self, cls: type[EntityT]) -> EntityT | None:
         self._refuse_written("read")
@@ -336,6 +357,12 @@ class _Slot:
             )
         if self.action is None:
             self.action = Check(self.key, self.unchanged())
+
+    def update(self, update: Update, *, conditional: bool) -> None:
+        if isinstance(self.action, Check) and self.entity is not None:
+            # What was checked is part of the update's own condition.
+            self.action = None
+        self.write(update, conditional=conditional)
 
     def write(self, action: Action, *, conditional: bool) -> None:
         if self.action is not None:
