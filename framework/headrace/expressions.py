@@ -87,7 +87,9 @@ def _clauses(cls: type[Entity], change: str) -> dict[str, str]:
                 "once, with its parts after commas."
             )
         if not content.strip():
-            raise HeadraceError(f"The change of {cls.__name__} says {verb.upper()} and then nothing.")
+            raise HeadraceError(
+                f"The change of {cls.__name__} says {verb.upper()} and then nothing."
+            )
         clauses[verb.upper()] = content.strip()
     return clauses
 

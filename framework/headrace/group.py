@@ -26,8 +26,8 @@ from headrace.errors import (
     TransactionCanceled,
 )
 from headrace.limits import TRANSACTION_ACTIONS, TRANSACTION_BYTES
-from headrace.ports import Action, Check, ItemKey, Put, Randomness, Store, Update
-from headrace.transaction import rests_on_version
+from headrace.ports import Action, Check, Delete, ItemKey, Put, Randomness, Store, Update
+from headrace.transaction import MUST_NOT_EXIST, rests_on_version
 
 _BYTES_PER_ACTION: Final = TRANSACTION_BYTES // TRANSACTION_ACTIONS
 
@@ -179,17 +179,23 @@ def _bytes(action: Action) -> int:
 
 
 def _overtaken(unit: _Unit, other: _Unit) -> list[CancellationReason | None] | None:
-    """What DynamoDB would answer, if all that they share are items whose version `unit` rests on
-    and `other` wrote. A record that both claim is not among these: it has more to tell."""
-    shared = {action.key: isinstance(action, Check) for action in other.actions}
-    late = [action.key in shared for action in unit.actions]
-    if not any(late) or any(
-        is_late and (shared[action.key] or not rests_on_version(action))
-        for action, is_late in zip(unit.actions, late, strict=True)
-    ):
+    """What DynamoDB would answer, if all that they share are items that `other` wrote and `unit`
+    wants as it has read them. A record that both claim is not among these: it has more to tell."""
+    ahead = {action.key: action for action in other.actions}
+    shared = [action for action in unit.actions if action.key in ahead]
+    if not shared or not all(_fails_after(action, ahead[action.key]) for action in shared):
         return None
     failed = CancellationReason("ConditionalCheckFailed", "It was written here a moment ago.")
-    return [failed if is_late else None for is_late in late]
+    return [failed if action.key in ahead else None for action in unit.actions]
+
+
+def _fails_after(action: Action, ahead: Action) -> bool:
+    if isinstance(ahead, Check):
+        return False
+    # The very condition of a transaction that found nothing; one that a handler wrote itself is
+    # answered with the item that stood in the way.
+    found_nothing = action.condition is MUST_NOT_EXIST and not isinstance(ahead, Delete)
+    return found_nothing or rests_on_version(action)
 
 
 def _shared_out(error: CloudError, units: Sequence[_Unit]) -> dict[_Unit, Exception]:

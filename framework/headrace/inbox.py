@@ -118,7 +118,7 @@ class Inbox:
             standing = self._standing(canceled)
             if standing is not None and standing.status is not Status.LEASED:
                 duplicate = standing.commit_id != record.commit_id
-                return Committed(self._as_known(standing), duplicate)
+                return Committed(self.as_known(standing), duplicate)
             if holder is not None and _has_failed(canceled):
                 raise LeaseLost from canceled
             raise cause_of(canceled, everything, conditional) from canceled
@@ -131,7 +131,7 @@ class Inbox:
             return None
         expires_at = record.expires_at
         expired = expires_at is not None and expires_at < self._clock.now().timestamp()
-        return None if expired else self._as_known(record)
+        return None if expired else self.as_known(record)
 
     async def read(self, keys: Sequence[ItemKey]) -> list[Record | None]:
         """The records at these keys, at most 100, as they are now."""
@@ -141,7 +141,9 @@ class Inbox:
     async def pending(self, service: str, before: datetime) -> AsyncIterator[list[ItemKey]]:
         """The keys of records that the relay of a service looks after, some at a time: of those
         that were committed before this moment, as far as the index knows."""
-        for number in range(RELAY_SHARDS):
+        # From anywhere, so that sweeps that are always cut short do not leave out the same ones.
+        first = int(self._randomness.uniform(0, RELAY_SHARDS))
+        for number in ((first + step) % RELAY_SHARDS for step in range(RELAY_SHARDS)):
             start: Item | None = None
             while True:
                 page = await self._store.query(
@@ -213,7 +215,7 @@ class Inbox:
             return None
         return Record.from_item(self._table, claim.item)
 
-    def _as_known(self, record: Record) -> Record:
+    def as_known(self, record: Record) -> Record:
         """The record, done already if everything is out and only the note of it is on its way."""
         if record.done or record.key not in self._sent:
             return record

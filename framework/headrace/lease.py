@@ -55,6 +55,7 @@ class Lease:
         time: timedelta,
     ) -> None:
         self._store = store
+        self._inbox = inbox
         self._clock = clock
         self._time = time
         self.holder = str(randomness.uuid())
@@ -76,7 +77,7 @@ class Lease:
                 raise LeaseHeld(delay=timedelta(0)) from error
             standing = Record.from_item(self._blank.key.table, error.item)
             if standing.status is not Status.LEASED:
-                return Committed(standing, duplicate=True)
+                return Committed(self._inbox.as_known(standing), duplicate=True)
             if standing.holder != self.holder:
                 left = (standing.held_until or now) - now
                 raise LeaseHeld(delay=max(left, timedelta(0))) from error
@@ -103,12 +104,15 @@ class Lease:
     async def kept(self) -> AsyncIterator[None]:
         """Keeps the lease while the block runs; cancels it and raises `LeaseLost` when it is
         lost."""
+        # Between one run and the next, nobody renews it.
+        if self._is_due() and not await self._renew():
+            raise LeaseLost
         keeping = _Keeping(asyncio.current_task())
         renewals = asyncio.create_task(self._renew_on(keeping))
         try:
             yield
         except BaseException as error:
-            if keeping.lost and keeping.uncancelled():
+            if keeping.uncancelled():
                 raise LeaseLost from error
             raise
         finally:
@@ -131,20 +135,31 @@ class Lease:
             logger.warning("The lease %s ends by itself: %s", self._blank.key.pk, error)
 
     async def _renew_on(self, keeping: _Keeping) -> None:
-        pause = self._time.total_seconds() / _RENEWALS
         while not keeping.lost:
-            await asyncio.sleep(pause)
-            now = self._clock.now()
-            try:
-                await self._store.change(self._renewal(now + self._time))
-            except ConditionFailed:
+            await asyncio.sleep((self._time / _RENEWALS).total_seconds())
+            if not await self._renew():
                 keeping.lose()
-            except CloudError as error:
-                logger.warning("The lease %s was not renewed: %s", self._blank.key.pk, error)
-                if now >= self._until:
-                    keeping.lose()
-            else:
-                self._until = now + self._time
+
+    async def _renew(self) -> bool:
+        """Whether the lease is still ours, as far as anybody can tell."""
+        now = self._clock.now()
+        # Whoever hears nothing until the lease is over has to stop as well. One that is over
+        # already, as after a pause of the whole process, may still be ours.
+        patience = max(self._until - now, self._time / _RENEWALS)
+        try:
+            async with asyncio.timeout(patience.total_seconds()):
+                await self._store.change(self._renewal(now + self._time))
+        except ConditionFailed:
+            return False
+        except Exception as error:  # whatever it is, nobody waits for this to hear of it
+            why = str(error) or repr(error)
+            logger.warning("The lease %s was not renewed: %s", self._blank.key.pk, why)
+            return self._clock.now() < self._until
+        self._until = now + self._time
+        return True
+
+    def _is_due(self) -> bool:
+        return self._clock.now() >= self._until - self._time + self._time / _RENEWALS
 
     def _claim(self, now: datetime) -> Put:
         record = replace(

@@ -308,8 +308,9 @@ async def running(
     Raises `NotProvisioned` if it publishes events and its bus does not exist.
     """
     async with AsyncExitStack() as stack:
+        # What the relay sends counts as well as what handlers do.
         emitted = {cls for handler in service.handlers for cls in handler.emits}
-        await require_bus(service, ports, emitted)
+        await require_bus(service, ports, emitted | service.emits)
         resources = None
         if service.resources is not None:
             resources = await stack.enter_async_context(service.resources())

@@ -161,7 +161,7 @@ def is_relayed(item: Item, service: str) -> bool:
 def _record(table: str, item: Item) -> Record:
     try:
         return Record.from_item(table, item)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise Unreadable(
             f"The record is not as this version of headrace writes it ({error!r}). If a newer one "
             "wrote it, deploy that; if it was changed by hand, mend it or delete it."

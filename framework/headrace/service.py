@@ -222,6 +222,7 @@ class Service:
             )
         for cls in types:
             self._refuse_unfit(cls, queue)
+        self._refuse_on_held(on_held, lease)
         if lease is not None:
             self._refuse_lease(lease, idempotent)
         return register
@@ -264,6 +265,18 @@ class Service:
                 f"{_spot(taken.function)} and {_spot(function)}. Rename one, or write "
                 f'@{self.name}.on(…, name="…"); one function for several events is '
                 f"@{self.name}.on(A, B)."
+            )
+
+    def _refuse_on_held(self, on_held: str, lease: timedelta | None) -> None:
+        if on_held not in [known.value for known in OnHeld]:
+            raise DefinitionError(
+                f"@{self.name}.on(…, on_held={on_held!r}) is unknown: a delivery that finds the "
+                "lease held can 'retry' or 'wait'."
+            )
+        if lease is None and on_held == OnHeld.WAIT.value:
+            raise DefinitionError(
+                f"@{self.name}.on(…, on_held='wait') stands without a lease to wait for: write "
+                "lease=timedelta(…) beside it."
             )
 
     def _refuse_lease(self, lease: timedelta, idempotent: bool) -> None:

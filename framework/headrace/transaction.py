@@ -293,8 +293,9 @@ class _Slot:
     """One item, as this transaction found it and wants it to be.
 
     `version` is what it was read with: 0 if something else wrote it, `None` if it was not there
-    or was not read. `found` is what was read, `entity` what it is to be. `blind` is set once it was deleted without having been read, whatever it was.
-    `written` is set once its new state is known to DynamoDB alone.
+    or was not read. `found` is what was read, `entity` what it is to be. `blind` is set once it
+    was deleted without having been read, whatever it was. `written` is set once its new state is
+    known to DynamoDB alone.
     """
 
     key: ItemKey

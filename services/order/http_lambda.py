@@ -27,9 +27,13 @@ class HttpHandler:
         self._answer: Mangum | None = None
 
     def __call__(self, event: LambdaEvent, context: LambdaContext) -> dict[str, Any]:
+        runner = self._runner = self._runner or asyncio.Runner()
         if self._answer is None:
-            self._answer = self._start()
-        return self._answer(event, context)
+            self._answer = self._start(runner)
+        answer = self._answer(event, context)
+        # The environment may be frozen from the answer on.
+        runner.run(self._app.state.service.flush())
+        return answer
 
     def close(self) -> None:
         """End the application; the next request starts it afresh. For tests: Lambda itself
@@ -39,12 +43,11 @@ class HttpHandler:
             self._runner.close()
         self._runner = self._answer = None
 
-    def _start(self) -> Mangum:
-        self._runner = self._runner or asyncio.Runner()
+    def _start(self, runner: asyncio.Runner) -> Mangum:
         lifespan = self._app.router.lifespan_context(self._app)
-        self._runner.run(self._enter(lifespan))
+        runner.run(self._enter(lifespan))
         # Mangum runs every request on the loop that is set, and the clients live on this one.
-        asyncio.set_event_loop(self._runner.get_loop())
+        asyncio.set_event_loop(runner.get_loop())
         return Mangum(
             self._app,
             lifespan="off",

@@ -105,10 +105,8 @@ async def _sweep(relay: Relay, left: timedelta) -> dict[str, Any]:
 
 
 async def _send(relay: Relay, waiting: Sequence[_Change], left: timedelta) -> dict[str, Any]:
-    if left <= timedelta(0):
-        return _answer(waiting)
     sends = [asyncio.create_task(relay.send_image(change.image or {})) for change in waiting]
-    _, late = await asyncio.wait(sends, timeout=left.total_seconds())
+    _, late = await asyncio.wait(sends, timeout=max(left.total_seconds(), 0))
     for send in late:
         send.cancel()
     outcomes = await asyncio.gather(*sends, return_exceptions=True)

@@ -93,11 +93,19 @@ def answered(handler: HttpHandler, event: dict[str, Any]) -> dict[str, Any]:
     return handler(event, Invocation())  # type: ignore[arg-type]  # nothing of it is read
 
 
-def test_an_order_by_function_url_goes_to_the_queue(handler: HttpHandler, opener: Opener) -> None:
+def test_an_order_by_function_url_is_placed(handler: HttpHandler) -> None:
     answer = answered(handler, request("POST", "/orders", json.dumps(ORDER)))
-    assert (answer["statusCode"], answer["headers"]["location"]) == (202, "/orders/W1")
-    (entry,) = opener.cloud.queues.peek("order")
-    assert json.loads(entry.body)["detail-type"] == "PlaceOrder"
+    assert (answer["statusCode"], answer["headers"]["location"]) == (201, "/orders/W1")
+    found = answered(handler, request("GET", "/orders/W1"))
+    assert json.loads(found["body"]) == json.loads(answer["body"])
+
+
+def test_nothing_is_left_to_do_when_the_answer_is_out(handler: HttpHandler, opener: Opener) -> None:
+    answered(handler, request("POST", "/orders", json.dumps(ORDER)))
+    (record,) = [
+        item for item in opener.cloud.store.items("order") if item["pk"]["S"].startswith("inbox#")
+    ]
+    assert record["status"] == {"S": "done"}
 
 
 def test_a_problem_is_answered_as_text(handler: HttpHandler) -> None:
