@@ -7,11 +7,11 @@ from datetime import timedelta
 from headrace import Entity, Event, Service, Transaction
 
 
-class Struck(Event, source="benchmark.shapes"):
+class Struck(Event, name="BenchmarkStruck", source="benchmark.shapes"):
     number: int
 
 
-class Rang(Event, source="benchmark.shapes"):
+class Rang(Event, name="BenchmarkRang", source="benchmark.shapes"):
     number: int
 
 

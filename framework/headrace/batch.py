@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from headrace.observer import Observer
+from headrace.observer import Guarded, Observer
 from headrace.outcome import Outcome, Retry
 from headrace.ports import Clock, Delivery
 
@@ -46,7 +46,7 @@ class Batch:
         self._settle = settle
         self._limiter = limiter
         self._clock = clock
-        self._observer = observer
+        self._observer = Guarded(observer)
         self._closing = closing
 
     async def run(self, deliveries: Sequence[Delivery]) -> dict[str, Outcome]:

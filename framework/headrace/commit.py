@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from headrace.attributes import size_of
@@ -16,9 +16,9 @@ from headrace.errors import (
 )
 from headrace.group import Overtaken, bytes_of
 from headrace.limits import DYNAMODB_ITEM_BYTES, TRANSACTION_ACTIONS, TRANSACTION_BYTES
-from headrace.ports import Action, Item, ItemKey, Put
+from headrace.ports import Action, ItemKey, Put
 from headrace.record import KEY_PREFIX
-from headrace.transaction import MUST_NOT_EXIST, rests_on_version
+from headrace.transaction import MUST_NOT_EXIST, Refusal, rests_on_version
 
 _THROTTLES: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 
@@ -30,7 +30,7 @@ class NextInLine(Conflict):
 class Unmet(Conflict):
     """A condition that the handler itself set does not hold."""
 
-    def __init__(self, message: str, refused: Mapping[ItemKey, Item | None]) -> None:
+    def __init__(self, message: str, refused: Sequence[Refusal]) -> None:
         super().__init__(message)
         self.refused = refused
 
@@ -87,13 +87,13 @@ def cause_of(
         return Throttled(str(canceled), operation=canceled.operation, code=canceled.code)
     if not failed or not codes <= {"ConditionalCheckFailed", "TransactionConflict"}:
         return canceled
-    refused = {
-        action.key: reason.item
+    refused = [
+        Refusal(action, reason.item)
         for action, reason in failed
         if action.key in conditional and _is_refused(action, reason)
-    }
+    ]
     if refused:
-        key = next(iter(refused))
+        key = refused[0].action.key
         return Unmet(f"The condition of the write to {key.table}/{key.pk} does not hold.", refused)
     kind = NextInLine if isinstance(canceled, Overtaken) else Conflict
     return kind(_conflict(*failed[0]))

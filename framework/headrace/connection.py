@@ -184,7 +184,7 @@ class Connection:
         try:
             return await inbox.commit(record, effects.actions, conditional=effects.conditional)
         except Unmet as unmet:
-            raise ConditionNotMet(str(unmet), item=next(iter(unmet.refused.values()))) from unmet
+            raise ConditionNotMet(str(unmet), item=unmet.refused[0].item) from unmet
 
     async def _standing(self, event_id: str) -> Record | None:
         try:

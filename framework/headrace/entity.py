@@ -19,6 +19,9 @@ from headrace.text import shown
 
 DEFAULT_SORT_KEY = "-"
 VERSION_ATTRIBUTE = "_version"
+WRITES = 1_000_000
+"""A version is the time at which the item was made, in microseconds, times this, plus the writes
+since then. More writes than this harm nothing: they only run into the time."""
 TYPE_ATTRIBUTE = "_type"
 
 
@@ -110,15 +113,18 @@ def key_fields_of(cls: type[Entity], values: tuple[Any, ...]) -> dict[str, Any]:
 
 
 class Partition(NamedTuple):
-    """Entities that share a partition key, and how their sort keys begin."""
+    """Entities that share a partition key, and how their sort keys begin; or one of them, if its
+    key is `whole`."""
 
     table: str
     pk: str
     sk_prefix: str
+    whole: bool = False
 
     def holds(self, key: ItemKey) -> bool:
-        same = (key.table, key.pk) == (self.table, self.pk)
-        return same and key.sk.startswith(self.sk_prefix)
+        if (key.table, key.pk) != (self.table, self.pk):
+            return False
+        return key.sk == self.sk_prefix if self.whole else key.sk.startswith(self.sk_prefix)
 
 
 def partition_for(
@@ -142,7 +148,7 @@ def partition_for(
         )
     texts = {name: _text(name, value) for name, value in given.items()}
     pk = _filled(template.pk, {name: texts[name] for name in needed})
-    return Partition(table, pk, _beginning(template.sk, texts))
+    return Partition(table, pk, _beginning(template.sk, texts), whole=len(known) == len(names))
 
 
 def to_item(entity: Entity, key: ItemKey, version: int) -> Item:

@@ -17,6 +17,7 @@ from headrace.ports import AttributeValue, Condition, ItemKey, Update
 
 _CLAUSE: Final = re.compile(r"(?<![#:.\w])(SET|REMOVE|ADD|DELETE)(?=\s)", re.IGNORECASE)
 _NAME: Final = re.compile(r"(\.?)#(\w+)")
+_SET: Final = re.compile(r"#(\w+)\s*=")
 _VALUE: Final = re.compile(r":(\w+)")
 
 # Placeholders of our own; no other may begin with an underscore.
@@ -32,9 +33,12 @@ def update_of(
     condition: str | None,
     values: Mapping[str, Any],
     unless_changed: Condition | None,
-) -> Update:
-    """The update of one entity. It counts the version up, and leaves a whole entity where there
-    was none.
+    first_version: int,
+) -> tuple[Update, bool]:
+    """The update of one entity, and whether it has a condition besides the version that was read.
+
+    It counts the version up, and leaves a whole entity where there was none, or wants one to be
+    there.
 
     Raises `HeadraceError` for an expression that names a field the entity does not have, or a
     value that was not given, and for a value that DynamoDB cannot hold.
@@ -44,10 +48,12 @@ def update_of(
     _refuse_misused(cls, both, change, key_fields, values)
     own = {f"_key_{field}": value for field, value in key_fields.items()}
     keys = [f"#{name} = :{name}" for name in own]
-    _extend(clauses, "SET", ["#_type = :_type", *keys])
-    _extend(clauses, "ADD", ["#_version :_one"])
+    wanted = condition_of(cls, condition, values) if condition is not None else None
+    wanted = wanted or _wants_one(cls, clauses.get("SET", ""), key_fields)
+    version = "#_version = if_not_exists(#_version, :_first) + :_one"
+    _extend(clauses, "SET", ["#_type = :_type", version, *keys])
     names = {f"#{field}": field for _, field in _NAME.findall(both)}
-    return Update(
+    update = Update(
         key,
         " ".join(f"{verb} {content}" for verb, content in clauses.items()),
         names={**_used(names, change), **_OWN_NAMES, **{f"#_key_{f}": f for f in key_fields}},
@@ -56,13 +62,23 @@ def update_of(
             **_dumped(cls, own),
             ":_type": {"S": cls.__name__},
             ":_one": {"N": "1"},
+            ":_first": {"N": str(first_version)},
         },
-        condition=_joined(
-            unless_changed,
-            condition_of(cls, condition, values) if condition is not None else None,
-        ),
+        condition=_joined(unless_changed, wanted),
         return_old=True,
     )
+    return update, wanted is not None
+
+
+_EXISTS: Final = Condition("attribute_exists(#_pk)", {"#_pk": "pk"})
+
+
+def _wants_one(cls: type[Entity], setting: str, key_fields: Mapping[str, Any]) -> Condition | None:
+    """The condition that keeps a change of some fields from leaving an entity that nobody can read,
+    because it lacks the others."""
+    set_here = {*_SET.findall(setting), *key_fields}
+    lacking = [n for n, f in cls.model_fields.items() if f.is_required() and n not in set_here]
+    return _EXISTS if lacking else None
 
 
 def condition_of(cls: type[Entity], condition: str, values: Mapping[str, Any]) -> Condition:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from headrace.envelope import Outgoing
 from headrace.outcome import Outcome
 from headrace.ports import Delivery
+
+logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -20,6 +25,33 @@ class Observer(Protocol):
 
     def sent(self, service: str, outgoing: Outgoing) -> None:
         """An event is on the bus, or a command in its owner's queue."""
+
+
+class Guarded:
+    """An observer whose failures stay its own: what is observed goes on."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def received(self, service: str, delivery: Delivery) -> None:
+        with _logged():
+            self._observer.received(service, delivery)
+
+    def settled(self, service: str, delivery: Delivery, outcome: Outcome) -> None:
+        with _logged():
+            self._observer.settled(service, delivery, outcome)
+
+    def sent(self, service: str, outgoing: Outgoing) -> None:
+        with _logged():
+            self._observer.sent(service, outgoing)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        logger.exception("An observer failed.")
 
 
 class Unobserved:

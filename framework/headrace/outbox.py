@@ -7,8 +7,9 @@ deduplicate and neither does a standard queue, so what is sent twice carries one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
@@ -21,8 +22,10 @@ from headrace.limits import (
     SQS_BATCH_ENTRIES,
     SQS_MESSAGE_BYTES,
 )
-from headrace.observer import Observer
+from headrace.observer import Guarded, Observer
 from headrace.ports import Bus, BusEntry, EntryFailure, QueueEntry, Queues, Randomness
+
+EntryT = TypeVar("EntryT", BusEntry, QueueEntry)
 
 ATTEMPTS = 4
 """Sends of one entry within one delivery; after that, the redelivery of the cause goes on."""
@@ -45,7 +48,7 @@ class Outbox:
         self._bus = bus
         self._queues = queues
         self._randomness = randomness
-        self._observer = observer
+        self._observer = Guarded(observer)
         self._events: Coalescer[BusEntry, None] = Coalescer(
             self._put_events,
             max_entries=PUT_EVENTS_ENTRIES,
@@ -97,7 +100,7 @@ class Outbox:
         if queue not in self._commands:
 
             async def send(entries: Sequence[QueueEntry]) -> list[Exception | None]:
-                return _answers(entries, await self._queues.send(queue, entries))
+                return await _sent(entries, partial(self._queues.send, queue))
 
             self._commands[queue] = Coalescer(
                 send,
@@ -108,7 +111,7 @@ class Outbox:
         return self._commands[queue]
 
     async def _put_events(self, entries: Sequence[BusEntry]) -> list[Exception | None]:
-        return _answers(entries, await self._bus.put(self._bus_name, entries))
+        return await _sent(entries, partial(self._bus.put, self._bus_name))
 
 
 def bus_entry(message: Outgoing) -> BusEntry:
@@ -145,6 +148,21 @@ def _bus_weight(entry: BusEntry) -> int:
     (user guide, "Calculating PutEvents event entry size")."""
     texts = (entry.source, entry.detail_type, entry.detail)
     return 14 + sum(len(text.encode()) for text in texts)
+
+
+async def _sent(
+    entries: Sequence[EntryT], call: Callable[[Sequence[EntryT]], Awaitable[list[EntryFailure]]]
+) -> list[Exception | None]:
+    """The answer to each entry. A call that is refused as a whole is made for each entry by itself:
+    for the fault of one, perhaps, the others must not stay behind."""
+    try:
+        failures = await call(entries)
+    except Refused as refused:
+        if len(entries) == 1:
+            return [refused]
+        answers = await asyncio.gather(*(_sent([entry], call) for entry in entries))
+        return [answer for (answer,) in answers]
+    return _answers(entries, failures)
 
 
 def _answers(entries: Sequence[Any], failures: Sequence[EntryFailure]) -> list[Exception | None]:

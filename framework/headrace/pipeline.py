@@ -6,8 +6,9 @@ come from and in how an outcome is carried out.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,10 +38,11 @@ from headrace.observer import Observer, Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
 from headrace.outcome import Ack, DeadLetter, Outcome, combine
 from headrace.policy import reason_of
-from headrace.ports import Delivery, Item, ItemKey, Ports, Randomness
+from headrace.ports import Delivery, Ports, Randomness
 from headrace.reads import SharedReads
+from headrace.record import Record
 from headrace.service import Handler, OnHeld, Service
-from headrace.transaction import Effects, Transaction
+from headrace.transaction import Effects, Refusal, Transaction, first_version
 
 logger = logging.getLogger(__name__)
 
@@ -108,13 +110,13 @@ class Pipeline:
             envelope = self._codec(delivery.queue).decode(delivery)
         except DecodeError as error:
             return DeadLetter(reason_of(error), error=error)
-        return combine(
-            [
-                await self._handle(Work(handler, envelope, delivery))
-                for handler in self.service.handlers_of(delivery.queue)
-                if handler.accepts(envelope.message)
-            ]
-        )
+        works = [
+            Work(handler, envelope, delivery)
+            for handler in self.service.handlers_of(delivery.queue)
+            if handler.accepts(envelope.message)
+        ]
+        # Side by side, so that one that is slow every time does not keep the others from it.
+        return combine(await asyncio.gather(*map(self._handle, works)))
 
     async def flush(self) -> None:
         """Send what was handed over and not waited for: a host that may be frozen after its
@@ -164,7 +166,7 @@ class Pipeline:
         except Exception:
             # A handler may fail because its effects stand already: it finds what it wrote itself.
             # Or the commit went through and its answer was lost. Either way go on with the record.
-            standing = await inbox.find(work.consumer, work.event_id)
+            standing = await _standing(inbox, work)
             if standing is None:
                 raise
             committed = Committed(standing, duplicate=True)
@@ -176,12 +178,18 @@ class Pipeline:
         lease = self._lease(work)
         if lease is None:
             return await self._commit(inbox, work)
-        waits = work.handler.on_held is OnHeld.WAIT
-        standing = await (lease.wait() if waits else lease.take())
-        if standing is not None:
-            return standing
         try:
-            return await self._commit(inbox, work, lease)
+            waits = work.handler.on_held is OnHeld.WAIT
+            standing = await (lease.wait() if waits else lease.take())
+            return standing or await self._commit(inbox, work, lease)
+        except LeaseHeld:
+            raise
+        except (TimeoutError, asyncio.CancelledError):
+            # The thread of a plain function cannot be stopped: it may be at work still, and the
+            # lease keeps others from it.
+            if work.handler.is_async:
+                await lease.release()
+            raise
         except BaseException:
             await lease.release()
             raise
@@ -190,7 +198,8 @@ class Pipeline:
         self, inbox: Inbox | Unrecorded, work: Work, lease: Lease | None = None
     ) -> Committed:
         """Run the handler and commit; when an item changed under it, run it again."""
-        refused: Mapping[ItemKey, Item | None] = {}
+        began = first_version(self.ports.clock.now())
+        refused: list[Refusal] = []
         patience = _Patience(self.ports.randomness)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(Conflict),
@@ -200,9 +209,10 @@ class Pipeline:
         ):
             with attempt:
                 async with lease.kept() if lease else nullcontext():
-                    effects = await self._run(work, refused)
-                refused = {}
+                    effects = await self._run(work, began, refused)
+                told, refused = refused, []
                 outgoing = self._seal(work, effects.messages)
+                _refuse_unrecorded(work.handler, effects)
                 record = inbox.new_record(work.consumer, work.event_id, outgoing)
                 try:
                     return await inbox.commit(
@@ -212,16 +222,18 @@ class Pipeline:
                         holder=lease.holder if lease else None,
                     )
                 except Unmet as unmet:
-                    refused = unmet.refused
+                    # What it does instead may have conditions too: it is told of all of them.
+                    refused = [*told, *unmet.refused]
                     raise
         raise AssertionError("tenacity either returns from the block or raises")
 
-    async def _run(self, work: Work, refused: Mapping[ItemKey, Item | None]) -> Effects:
+    async def _run(self, work: Work, began: int, refused: Sequence[Refusal]) -> Effects:
         """One run of the handler, inside its middleware: what it wants written and sent."""
         transaction = Transaction(
             self._reads,
             table=self.service.table,
             idempotency_key=f"{work.consumer}#{work.event_id}",
+            first_version=began,
             refused=refused,
         )
         invocation = Invocation(
@@ -276,6 +288,25 @@ class Pipeline:
                 f'Service({self.service.name!r}, table="…"), or mark it idempotent=True.'
             )
         return self._inbox
+
+
+async def _standing(inbox: Inbox | Unrecorded, work: Work) -> Record | None:
+    try:
+        return await inbox.find(work.consumer, work.event_id)
+    except CloudError as error:
+        # What went wrong before says more, and the next delivery looks again.
+        logger.warning("Whether %s stands could not be seen: %s", work.event_id, error)
+        return None
+
+
+def _refuse_unrecorded(handler: Handler, effects: Effects) -> None:
+    """Without a record, nobody would send the messages if the process died after the writes, and
+    the next run might find its own writes and have nothing to say."""
+    if handler.idempotent and effects.actions and effects.messages:
+        raise DefinitionError(
+            f"The handler {handler.consumer} is idempotent=True, and both writes and publishes: "
+            "leave idempotent=True out, so that a record keeps the two together."
+        )
 
 
 class _Patience:

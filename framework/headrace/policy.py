@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from headrace.errors import (
     CloudError,
@@ -19,6 +20,9 @@ from headrace.errors import (
 from headrace.outcome import DeadLetter, Outcome, Retry
 from headrace.ports import Randomness
 from headrace.text import shown
+
+_EARLY_LOOKS: Final = 3
+"""Receives after which a delivery comes again before the lease that it waits for is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,10 @@ class Policy:
             return DeadLetter(reason, handler, error)
         delay = self.backoff.delay(receive_count, randomness)
         if isinstance(error, LeaseHeld) and error.delay is not None:
-            # Whoever holds it will mostly be done long before its lease ends.
-            return Retry(reason, min(delay, error.delay), handler, error)
+            # Whoever holds it will mostly be done long before its lease ends. But if it died, every
+            # look before that end is a receive that the redrive policy counts.
+            soon = min(delay, error.delay) if receive_count <= _EARLY_LOOKS else error.delay
+            return Retry(reason, soon, handler, error)
         if isinstance(error, RetryLater):
             return Retry(reason, delay if error.delay is None else error.delay, handler, error)
         if isinstance(error, (CloudError, CommitError)) or receive_count < (

@@ -106,6 +106,9 @@ class Relay:
                 await self.sweep()
             except CloudError as error:
                 logger.error("What %s has left to send is not seen: %s", self._service.name, error)
+            except Exception:
+                # Nothing should raise. If something does, the worker beside it goes on.
+                logger.exception("What %s has left to send was not sent.", self._service.name)
 
     async def send_image(self, item: Item) -> bool:
         """Send what a record holds, as a stream of the table shows it; `False` if that failed and

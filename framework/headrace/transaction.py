@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeAlias
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Protocol
 
 from headrace.entity import VERSION_ATTRIBUTE as VERSION
 from headrace.entity import (
+    WRITES,
     Entity,
     EntityT,
     Partition,
@@ -44,6 +46,13 @@ class Reads(Protocol):
     def partition(self, partition: Partition) -> Awaitable[Sequence[Item]]: ...
 
 
+class Refusal(NamedTuple):
+    """A write whose own condition did not hold, and the item as it stood then."""
+
+    action: Action
+    item: Item | None
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What a handler wants to happen, all of it or nothing.
@@ -71,14 +80,16 @@ class Transaction:
         *,
         table: str | None,
         idempotency_key: str,
-        refused: Mapping[ItemKey, Item | None] | None = None,
+        first_version: int = 0,
+        refused: Sequence[Refusal] = (),
     ) -> None:
         self._reads = reads
         self._table = table
         self._slots: dict[ItemKey, _Slot] = {}
         self._messages: list[Message] = []
-        self._savepoints: list[_Wanted] = []
-        self._refused = dict(refused or {})
+        self._savepoints: list[_Savepoint] = []
+        self._first_version = first_version
+        self._refused = refused
         self._open = True
         self.idempotency_key = idempotency_key
         """The same on every attempt at this delivery: hand it to providers that deduplicate."""
@@ -96,7 +107,7 @@ class Transaction:
             item = await self._reads.item(key)
             # Another read of the same key may have been answered while this one waited.
             if not self._knows(key):
-                self._slots[key] = _Slot.of(key, item, cls)
+                self._slots[key] = self._found(key, item, cls)
         return self._slots[key].seen_as(cls)
 
     async def get_many(self, cls: type[EntityT], keys: Iterable[Any]) -> list[EntityT | None]:
@@ -119,8 +130,8 @@ class Transaction:
         partition = partition_for(cls, self._table_name(), values, fields)
         for item in await self._reads.partition(partition):
             key = ItemKey(partition.table, item["pk"]["S"], item["sk"]["S"])
-            if not self._knows(key):
-                self._slots[key] = _Slot.of(key, item, cls)
+            if partition.holds(key) and not self._knows(key):
+                self._slots[key] = self._found(key, item, cls)
         found = [
             self._slots[key].seen_as(cls) for key in sorted(filter(partition.holds, self._slots))
         ]
@@ -132,7 +143,8 @@ class Transaction:
         """Write whole entities at the commit.
 
         One that was read is replaced if it is still as it was read; one that was not read,
-        or was not there, is created and must not exist yet.
+        or was not there, is created and must not exist yet. Attributes that the class does not
+        know, of a version of it that is yet to be deployed here, stay.
         """
         self._ensure_open()
         for entity in entities:
@@ -167,9 +179,9 @@ class Transaction:
                       condition="#available >= :n", values={"n": 3})
 
         `change` is a DynamoDB update expression and `condition` a condition expression over the
-        entity's `#fields`. Where there is no entity it makes one, unless the condition says
-        otherwise. Two updates of one item never conflict, so this is for counters that many
-        handlers write.
+        entity's `#fields`. Where there is no entity it makes one, if every field has a default or
+        is set; otherwise there must be one. Two updates of one item never conflict, so this is
+        for counters that many handlers write.
 
         If the condition does not hold at the commit, the handler runs again, and this call then
         raises `ConditionNotMet`, for it to decide what to do instead. As in a database, what the
@@ -177,21 +189,19 @@ class Transaction:
         """
         self._ensure_open()
         item = key_for(cls, self._table_name(), key, {})
-        if condition is not None:
-            self._refuse_unmet(item, cls)
         slot = self._slot(item)
-        slot.update(
-            update_of(
-                cls,
-                item,
-                key_fields_of(cls, key),
-                change=change,
-                condition=condition,
-                values=values or {},
-                unless_changed=slot.unchanged() if slot.read else None,
-            ),
-            conditional=condition is not None,
+        update, conditional = update_of(
+            cls,
+            item,
+            key_fields_of(cls, key),
+            change=change,
+            condition=condition,
+            values=values or {},
+            unless_changed=slot.unchanged() if slot.read else None,
+            first_version=self._first_version,
         )
+        self._refuse_unmet(update, cls)
+        slot.update(update, conditional=conditional)
 
     def write(self, *actions: Action) -> None:
         """Any write that DynamoDB's transactions take, as it is: `headrace.ports` has `Put`,
@@ -201,18 +211,21 @@ class Transaction:
         """
         self._ensure_open()
         for action in actions:
-            if action.condition is not None:
-                self._refuse_unmet(action.key)
-            self._slot(action.key).write(
-                replace(action, return_old=True), conditional=action.condition is not None
-            )
+            told = replace(action, return_old=True)
+            self._refuse_unmet(told)
+            self._slot(told.key).write(told, conditional=told.condition is not None)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What the block writes and publishes is taken back if it raises; what came before it
-        stays."""
+        stays. What was read must be read again then.
+
+        Raises `HeadraceError` where another task of the handler has one open: what each of them
+        wrote could not be told apart.
+        """
         self._ensure_open()
-        self._savepoints.append(self._wanted())
+        self._ensure_own_savepoint()
+        self._savepoints.append(_Savepoint(_current_task(), *self._wanted()))
         try:
             yield
         except BaseException:
@@ -226,6 +239,7 @@ class Transaction:
     def publish(self, *messages: Message) -> None:
         """Send events to the bus and commands to their owners, once the commit stands."""
         self._ensure_open()
+        self._ensure_own_savepoint()
         for message in messages:
             if contract_of(message).native:
                 raise DefinitionError(
@@ -249,31 +263,47 @@ class Transaction:
         return slot is not None and slot.known
 
     def _slot(self, key: ItemKey) -> _Slot:
-        return self._slots.setdefault(key, _Slot(key))
+        """What is to be written at a key."""
+        self._ensure_own_savepoint()
+        return self._slots.setdefault(key, _Slot(key, self._first_version))
 
-    def _refuse_unmet(self, key: ItemKey, cls: type[Entity] | None = None) -> None:
-        """Say it once: what the handler does instead may have a condition of its own."""
-        if key not in self._refused:
+    def _found(self, key: ItemKey, item: Item | None, cls: type[Entity]) -> _Slot:
+        return _Slot.of(key, item, cls, self._first_version)
+
+    def _refuse_unmet(self, action: Action, cls: type[Entity] | None = None) -> None:
+        # By its condition: what a write sets may differ from run to run, as a time does.
+        asked = (action.key, action.condition)
+        refusal = next(
+            (r for r in self._refused if (r.action.key, r.action.condition) == asked), None
+        )
+        if action.condition is None or refusal is None:
             return
         # Half of what belongs together must not stay behind where this is caught.
         self._take_back()
-        item = self._refused.pop(key)
+        item = refusal.item
         raise ConditionNotMet(
-            f"The condition of the write to {key.pk!r} does not hold. Catch ConditionNotMet where "
-            "the handler can do something else.",
+            f"The condition of the write to {action.key.pk!r} does not hold. Catch ConditionNotMet "
+            "where the handler can do something else.",
             item=item,
             entity=from_item(cls, item) if cls is not None and item is not None else None,
         )
 
-    def _wanted(self) -> _Wanted:
+    def _wanted(self) -> tuple[dict[ItemKey, _Slot], list[Message]]:
         """What is to happen so far; a slot is changed in place, so these are copies."""
         return {key: replace(slot) for key, slot in self._slots.items()}, list(self._messages)
 
     def _take_back(self) -> None:
-        slots, messages = self._savepoints[-1] if self._savepoints else ({}, [])
+        last = self._savepoints[-1] if self._savepoints else _Savepoint(None, {}, [])
         reads = {key: slot.as_read() for key, slot in self._slots.items() if slot.read}
-        self._slots = {**reads, **{key: replace(slot) for key, slot in slots.items()}}
-        self._messages = list(messages)
+        self._slots = {**reads, **{key: replace(slot) for key, slot in last.slots.items()}}
+        self._messages = list(last.messages)
+
+    def _ensure_own_savepoint(self) -> None:
+        if self._savepoints and self._savepoints[-1].task is not _current_task():
+            raise HeadraceError(
+                "A savepoint is open in another task of this handler, so what is written here "
+                "could be taken back there: write one after the other."
+            )
 
     def _table_name(self) -> str:
         if self._table is None:
@@ -288,19 +318,29 @@ class Transaction:
             )
 
 
+def _current_task() -> object:
+    """What tells concurrent parts of a handler apart; a plain function's thread has no task."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
 @dataclass(slots=True)
 class _Slot:
     """One item, as this transaction found it and wants it to be.
 
     `version` is what it was read with: 0 if something else wrote it, `None` if it was not there
-    or was not read. `found` is what was read, `entity` what it is to be. `blind` is set once it
-    was deleted without having been read, whatever it was. `written` is set once its new state is
-    known to DynamoDB alone.
+    or was not read. `item` is what was read and `cls` as what, `entity` what it is to be. `blind`
+    is set once it was deleted without having been read, whatever it was. `written` is set once
+    its new state is known to DynamoDB alone.
     """
 
     key: ItemKey
+    first_version: int
     version: int | None = None
-    found: Entity | None = None
+    item: Item | None = None
+    cls: type[Entity] | None = None
     entity: Entity | None = None
     action: Action | None = None
     read: bool = False
@@ -309,15 +349,18 @@ class _Slot:
     conditional: bool = False
 
     @classmethod
-    def of(cls, key: ItemKey, item: Item | None, entity: type[Entity]) -> _Slot:
+    def of(cls, key: ItemKey, item: Item | None, entity: type[Entity], first_version: int) -> _Slot:
         if item is None:
-            return cls(key, read=True)
+            return cls(key, first_version, read=True)
         found = from_item(entity, item)
-        return cls(key, version_of(item), found, found, read=True)
+        return cls(key, first_version, version_of(item), item, entity, found, read=True)
 
     def as_read(self) -> _Slot:
-        """The item as it was before anything was written."""
-        return _Slot(self.key, self.version, self.found, self.found, read=True)
+        """The item as it was before anything was written. The entity is made anew, as the handler
+        may have changed the one it was given."""
+        if self.cls is None:
+            return _Slot(self.key, self.first_version, read=True)
+        return _Slot.of(self.key, self.item, self.cls, self.first_version)
 
     @property
     def known(self) -> bool:
@@ -335,7 +378,13 @@ class _Slot:
 
     def put(self, entity: Entity) -> None:
         self._refuse_written("put")
-        item = to_item(entity, self.key, (self.version or 0) + 1)
+        item = to_item(entity, self.key, (self.version or self.first_version) + 1)
+        unknown = {
+            name: value
+            for name, value in (self.item or {}).items()
+            if name not in type(entity).model_fields and self.entity is not None
+        }
+        item = {**unknown, **item}
         self.action = Put(self.key.table, item, None if self.blind else self.unchanged())
         self.entity = entity
 
@@ -390,7 +439,21 @@ class _Slot:
             )
 
 
-_Wanted: TypeAlias = tuple[dict[ItemKey, _Slot], list[Message]]
+class _Savepoint(NamedTuple):
+    """What was to happen when it began, and the task that it was begun in."""
+
+    task: object
+    slots: dict[ItemKey, _Slot]
+    messages: list[Message]
+
+
+def first_version(now: datetime) -> int:
+    """What the versions of an entity that is created now begin after.
+
+    Not after 0: one that is deleted and made anew would have the versions of the one before, and
+    whoever has read that could overwrite this. Microseconds, with room to count by ones.
+    """
+    return int(now.timestamp() * 1_000_000) * WRITES
 
 
 def rests_on_version(action: Action) -> bool:

@@ -24,17 +24,17 @@ from headrace.transaction import Transaction
 SHELVES = ("a", "b", "c")
 
 
-class Asked(Event, source="mill.customer"):
+class Asked(Event, name="MillAsked", source="mill.customer"):
     """Take so much from each of these shelves, or nothing at all."""
 
     pieces: dict[str, int]
     fate: str = "well"
 
 
-class Given(Event, source="mill.store"): ...
+class Given(Event, name="MillGiven", source="mill.store"): ...
 
 
-class Denied(Event, source="mill.store"): ...
+class Denied(Event, name="MillDenied", source="mill.store"): ...
 
 
 class Shelf(Entity, pk="shelf#{shelf}"):
@@ -226,7 +226,7 @@ def answer(wish: Wish, left: Mapping[str, int]) -> tuple[type[Outcome], str | No
     if wish.asked.fate == "poison":
         return DeadLetter, None
     has_all = all(left[shelf] >= n for shelf, n in wish.asked.pieces.items())
-    return Ack, "Given" if has_all else "Denied"
+    return Ack, "MillGiven" if has_all else "MillDenied"
 
 
 def in_some_order(
@@ -243,7 +243,7 @@ def in_some_order(
         _, says = answer(each, left)
         said = {type for type, _ in result.said.get(each.id, ())}
         if said == ({says} if says else set()):
-            taken = each.asked.pieces if says == "Given" else {}
+            taken = each.asked.pieces if says == "MillGiven" else {}
             yield from in_some_order(rest, _less(left, taken), result)
 
 

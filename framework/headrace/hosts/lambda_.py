@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -22,6 +22,9 @@ from headrace.pipeline import Pipeline, running
 from headrace.ports import Delivery
 from headrace.service import Service
 from headrace.settle import Settler
+
+_ANSWERING: Final = timedelta(milliseconds=200)
+"""Time kept free for the answer itself."""
 
 
 class NotHandled(HeadraceError):
@@ -66,10 +69,13 @@ class LambdaHandler:
         left = timedelta(milliseconds=context.get_remaining_time_in_millis())
         deadline = pipeline.ports.clock.now() + left
         records = _sqs_records(event)
-        if records is not None:
-            return await self._handle_batch(pipeline, records, deadline)
-        await self._handle_one(pipeline, event, context, deadline)
-        return None
+        try:
+            if records is not None:
+                return await self._handle_batch(pipeline, records, deadline)
+            await self._handle_one(pipeline, event, context, deadline)
+            return None
+        finally:
+            await _flush(pipeline, deadline)
 
     async def _handle_batch(
         self, pipeline: Pipeline, records: Sequence[Mapping[str, Any]], deadline: datetime
@@ -77,8 +83,6 @@ class LambdaHandler:
         deliveries = [delivery_from_lambda(r, self._config, deadline=deadline) for r in records]
         settler = Settler(pipeline.ports.queues, pipeline.ports.clock, deletes=False)
         outcomes = await self._batch(pipeline, settler.settle).run(deliveries)
-        # The environment may be frozen from the answer on.
-        await pipeline.flush()
         # Lambda deletes what is not named here, so what has no outcome is named too.
         failed = [
             delivery.message_id
@@ -148,6 +152,14 @@ def _sqs_records(event: object) -> Sequence[Mapping[str, Any]] | None:
     ):
         return None
     return records
+
+
+async def _flush(pipeline: Pipeline, deadline: datetime) -> None:
+    """The environment may be frozen from the answer on. But an answer that comes too late fails the
+    whole batch, and what is flushed here can be lost without harm."""
+    flushing = asyncio.create_task(pipeline.flush())
+    left = (deadline - pipeline.ports.clock.now() - _ANSWERING).total_seconds()
+    await asyncio.wait([flushing], timeout=max(left, 0))
 
 
 async def _leave(delivery: Delivery, outcome: Outcome) -> Outcome:

@@ -90,7 +90,8 @@ class Worker:
                 poller.stop()
             # SQS answers a receive at once if it has something: what is on its way now would stay
             # hidden until its visibility ends. A poll that is still silent after this is idle.
-            await asyncio.wait(polls, timeout=_ON_ITS_WAY.total_seconds())
+            if polls:
+                await asyncio.wait(polls, timeout=_ON_ITS_WAY.total_seconds())
         finally:
             for task in (stopped, *polls, *relays):
                 task.cancel()
