@@ -38,6 +38,17 @@ demo-localstack: ## the same on LocalStack (needs Python 3.13 and npm, no contai
 		.ci/with-dynoxide --required \
 		.venv/demo/bin/python -m services.demo --orders $(ORDERS) --emulator localstack
 
+.PHONY: soak
+soak: ## ORDERS orders (10000) while its processes are killed at random; SEED=n repeats a run
+	@.ci/venv demo --with-headrace
+	@.ci/with-dynoxide .venv/demo/bin/python -m services.soak \
+		--orders $(if $(filter file,$(origin ORDERS)),10000,$(ORDERS)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: calls
+calls: ## what a message costs: AWS calls and DynamoDB units, counted on the ports
+	@.ci/venv demo --with-headrace
+	@.venv/demo/bin/python -m benchmarks.calls
+
 .PHONY: test
 test: ## all tests; ARGS goes to pytest
 	@.ci/test $(ARGS)
@@ -48,6 +59,11 @@ test-localstack: ## the tests that talk to LocalStack, which `make test` leaves 
 	@python=$$(.ci/find-python 3.13) && PYTHON="$$python" .ci/venv localstack
 	@HEADRACE_LOCALSTACK_PYTHON="$(CURDIR)/.venv/localstack/bin/python" \
 		.ci/with-dynoxide .venv/test/bin/python -m pytest tests/integration/aws/test_localstack.py $(ARGS)
+
+.PHONY: mutants
+mutants: ## change the commit path in small ways, and list what no test notices; ARGS names modules
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m tests.mutation $(ARGS)
 
 .PHONY: check
 check: ## lint, format, types and the layers of the architecture

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from headrace.errors import HeadraceError
 from headrace.hosts.local import EMULATORS
+from services.demo.environment import forget_aws, number_of_orders, write_mail_into
 from services.demo.report import show
 from services.demo.run import Ended, run
 from services.demo.sample import ORDERS, load
@@ -66,22 +67,17 @@ def _conclude(ended: Ended, console: Console) -> int:
 
 
 def _set_environment(emulator: str, mail: Path) -> None:
-    """Mail goes to files. An emulator of our own is used whatever account or endpoint the shell
-    is set to; on one that is there already, the run gets names of its own."""
-    os.environ.pop("MAIL_URL", None)
-    os.environ["MAIL_DIR"] = str(mail)
+    """On an emulator that is there already, the run gets names of its own."""
+    write_mail_into(mail)
     if emulator == "none":
         os.environ.setdefault("HEADRACE_NAMESPACE", f"demo-{uuid4().hex[:8]}")
-        return
-    for name in list(os.environ):
-        if name.startswith(("AWS_", "LOCALSTACK_", "USE_LOCALSTACK")):
-            del os.environ[name]
-    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
+    else:
+        forget_aws()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.demo", description=__doc__)
-    parser.add_argument("--orders", type=_positive, default=200, metavar="N")
+    parser.add_argument("--orders", type=number_of_orders, default=200, metavar="N")
     parser.add_argument(
         "--emulator",
         choices=EMULATORS,
@@ -98,12 +94,6 @@ def _parser() -> argparse.ArgumentParser:
         help="from the first order to the last mail (default: 60, and 0.3 for each order)",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of orders: give at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

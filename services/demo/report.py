@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.demo.script import Script
-from services.demo.verdict import Verdict
+from services.demo.verdict import Check, Verdict
 from services.demo.watch import Watch
 from services.order.model import OrderStatus
 
@@ -46,7 +46,12 @@ def progress_of(watch: Watch, script: Script, console: Console) -> Iterator[None
 
 def show(verdict: Verdict, watch: Watch, script: Script, seconds: float, console: Console) -> None:
     console.print()
-    for table in (_work(watch), _outcomes(verdict, script), _letters(verdict), _checks(verdict)):
+    for table in (
+        _work(watch),
+        _outcomes(verdict, script),
+        _letters(verdict),
+        checks_table(verdict.checks),
+    ):
         console.print(table)
         console.print()
     count = len(script.order_ids)
@@ -54,7 +59,7 @@ def show(verdict: Verdict, watch: Watch, script: Script, seconds: float, console
 
 
 def _work(watch: Watch) -> Table:
-    table = _table("What the services did")
+    table = titled_table("What the services did")
     table.add_column("service")
     for name in ("received", "done", "duplicates", "retried", "dead", "published"):
         table.add_column(name, justify="right")
@@ -83,7 +88,7 @@ def _outcomes(verdict: Verdict, script: Script) -> Table:
         "pieces in stock before": sum(script.sample.stock.values()),
         "pieces in stock now": sum(item.available for item in found.stock.values() if item),
     }
-    table = _table("What became of it", show_header=False)
+    table = titled_table("What became of it", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, number in rows.items():
@@ -92,7 +97,7 @@ def _outcomes(verdict: Verdict, script: Script) -> Table:
 
 
 def _letters(verdict: Verdict) -> Table:
-    table = _table("Dead letters")
+    table = titled_table("Dead letters")
     table.add_column("queue")
     table.add_column("reason", overflow="fold")
     table.add_column("message", overflow="ellipsis", no_wrap=True, max_width=28)
@@ -102,15 +107,15 @@ def _letters(verdict: Verdict) -> Table:
     return table
 
 
-def _checks(verdict: Verdict) -> Table:
-    table = _table("Checked", show_header=False)
-    for check in verdict.checks:
+def checks_table(checks: Sequence[Check]) -> Table:
+    table = titled_table("Checked", show_header=False)
+    for check in checks:
         mark = Text("wrong", style="bold red") if check.wrong else Text("ok", style="green")
         table.add_row(mark, Text(check.name))
     return table
 
 
-def _table(title: str, *, show_header: bool = True) -> Table:
+def titled_table(title: str, *, show_header: bool = True) -> Table:
     return Table(
         title=title,
         title_justify="left",

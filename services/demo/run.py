@@ -16,7 +16,7 @@ from headrace.hosts.worker import run_worker
 from headrace.ports import Ports
 from services.demo.report import progress_of
 from services.demo.script import BAD_MESSAGES, Script, place_orders, restock, reuse_an_order_id
-from services.demo.verdict import Verdict, judge, look
+from services.demo.verdict import Verdict, judge, look, until_empty
 from services.demo.watch import Watch, missing
 from services.inventory.app import inventory
 from services.notification.app import notification
@@ -50,7 +50,7 @@ async def run(
             started = perf_counter()
             unfinished = await _play(ports, script, watch, limit, console)
             seconds = perf_counter() - started
-            found = await look(ports, script, SERVICES, mail)
+            found = await look(ports, script.sample, SERVICES, mail)
             return Ended(judge(script, watch, found), seconds, unfinished)
 
 
@@ -84,6 +84,7 @@ async def _act(ports: Ports, script: Script, watch: Watch) -> None:
     await watch.until(lambda: script.reused.order_id in watch.placed)
     await reuse_an_order_id(ports, script)
     await watch.until(lambda: not _missing(script, watch))
+    await until_empty(ports, [queue for service in SERVICES for queue in service.queues])
 
 
 def _missing(script: Script, watch: Watch) -> list[str]:

@@ -12,7 +12,7 @@ from services.notification.model import mail_about
 from services.notification.service import notification
 
 
-@notification.on(OrderConfirmed, OrderCancelled, lease=timedelta(seconds=10), on_held="wait")
+@notification.on(OrderConfirmed, OrderCancelled, lease=timedelta(seconds=10))
 async def notify_customer(
     event: OrderConfirmed | OrderCancelled, metadata: Metadata, tx: Transaction, mailer: Mailer
 ) -> CustomerNotified:
