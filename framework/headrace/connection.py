@@ -35,7 +35,7 @@ from headrace.ports import Ports
 from headrace.reads import SharedReads
 from headrace.record import Record
 from headrace.service import Service
-from headrace.transaction import Effects, Transaction
+from headrace.transaction import Effects, Transaction, first_version
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ class Connection:
             self._reads,
             table=self._table,
             idempotency_key=f"{self.service.name}#{event_id}",
+            first_version=first_version(self.ports.clock.now()),
         )
         record: Record | None = None
         try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from headrace.attributes import dump, dump_fields, load_item, size_of
 from headrace.errors import DefinitionError, HeadraceError, TooLarge
@@ -188,6 +190,21 @@ def from_item(cls: type[EntityT], item: Item) -> EntityT:
             f"The stored item {item['pk']['S']!r} does not fit {cls.__name__}: {error}. Give new "
             "fields a default, or migrate the items first."
         ) from error
+
+
+def unknown_in(item: Item, cls: type[Entity]) -> Item:
+    """The attributes of an item that a class reads under no name."""
+    if cls.model_config.get("extra") == "allow":
+        return {}
+    read = {name for field in cls.model_fields.values() for name in _aliases(field)}
+    return {name: v for name, v in item.items() if name not in {*cls.model_fields, *read}}
+
+
+def _aliases(field: FieldInfo) -> Iterator[str]:
+    for alias in (field.alias, field.validation_alias):
+        for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+            if choice is not None:
+                yield str(choice.path[0]) if isinstance(choice, AliasPath) else choice
 
 
 def version_of(item: Item) -> int:

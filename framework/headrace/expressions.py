@@ -18,6 +18,7 @@ from headrace.ports import AttributeValue, Condition, ItemKey, Update
 _CLAUSE: Final = re.compile(r"(?<![#:.\w])(SET|REMOVE|ADD|DELETE)(?=\s)", re.IGNORECASE)
 _NAME: Final = re.compile(r"(\.?)#(\w+)")
 _SET: Final = re.compile(r"#(\w+)\s*=")
+_ADDED: Final = re.compile(r"(?<!\.)#(\w+)\s+:")
 _VALUE: Final = re.compile(r":(\w+)")
 
 # Placeholders of our own; no other may begin with an underscore.
@@ -48,8 +49,10 @@ def update_of(
     _refuse_misused(cls, both, change, key_fields, values)
     own = {f"_key_{field}": value for field, value in key_fields.items()}
     keys = [f"#{name} = :{name}" for name in own]
-    wanted = condition_of(cls, condition, values) if condition is not None else None
-    wanted = wanted or _wants_one(cls, clauses.get("SET", ""), key_fields)
+    wanted = _joined(
+        _wants_one(cls, clauses, key_fields),
+        condition_of(cls, condition, values) if condition is not None else None,
+    )
     version = "#_version = if_not_exists(#_version, :_first) + :_one"
     _extend(clauses, "SET", ["#_type = :_type", version, *keys])
     names = {f"#{field}": field for _, field in _NAME.findall(both)}
@@ -73,10 +76,14 @@ def update_of(
 _EXISTS: Final = Condition("attribute_exists(#_pk)", {"#_pk": "pk"})
 
 
-def _wants_one(cls: type[Entity], setting: str, key_fields: Mapping[str, Any]) -> Condition | None:
+def _wants_one(
+    cls: type[Entity], clauses: Mapping[str, str], key_fields: Mapping[str, Any]
+) -> Condition | None:
     """The condition that keeps a change of some fields from leaving an entity that nobody can read,
     because it lacks the others."""
-    set_here = {*_SET.findall(setting), *key_fields}
+    # ADD begins with nothing: it makes a number or a set where there is none.
+    added = _ADDED.findall(clauses.get("ADD", ""))
+    set_here = {*_SET.findall(clauses.get("SET", "")), *added, *key_fields}
     lacking = [n for n, f in cls.model_fields.items() if f.is_required() and n not in set_here]
     return _EXISTS if lacking else None
 

@@ -183,7 +183,7 @@ def _overtaken(unit: _Unit, other: _Unit) -> list[CancellationReason | None] | N
     wants as it has read them. A record that both claim is not among these: it has more to tell."""
     ahead = {action.key: action for action in other.actions}
     shared = [action for action in unit.actions if action.key in ahead]
-    if not shared or not all(_fails_after(action, ahead[action.key]) for action in shared):
+    if not all(_fails_after(action, ahead[action.key]) for action in shared):
         return None
     failed = CancellationReason("ConditionalCheckFailed", "It was written here a moment ago.")
     return [failed if action.key in ahead else None for action in unit.actions]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Final
 
 from headrace.errors import DefinitionError, HandlerEnded
@@ -25,6 +24,7 @@ class Invoker:
     def __init__(self, service: Service, resources: Any) -> None:
         self._resources = resources
         self._threads = ThreadPoolExecutor(THREADS, f"headrace-{service.name}")
+        self._at_work: dict[tuple[str, str], Future[Any]] = {}
         self._calls = {
             handler.name: compose(service.middleware, self._call(handler))
             for handler in service.handlers
@@ -39,6 +39,12 @@ class Invoker:
         run = _contained(self._calls[handler.name](invocation))
         return _messages_in(await _in_time(handler, run), handler)
 
+    def is_at_work(self, handler: Handler, event_id: str) -> bool:
+        """Whether a plain function is still running for this event: its thread cannot be stopped,
+        whatever has become of the run."""
+        thread = self._at_work.get((handler.name, event_id))
+        return thread is not None and not thread.done()
+
     def close(self) -> None:
         """Forget the threads; what still runs in them can commit nothing any more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -50,13 +56,22 @@ class Invoker:
             }
             if handler.is_async:
                 return await handler.function(**arguments)
-            return await self._in_thread(handler.function, arguments)
+            key = (handler.name, invocation.envelope.metadata.id)
+            return await self._in_thread(key, handler.function, arguments)
 
         return call
 
-    async def _in_thread(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        run = partial(copy_context().run, _finished, function, arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+    async def _in_thread(
+        self, key: tuple[str, str], function: Callable[..., Any], arguments: dict[str, Any]
+    ) -> Any:
+        thread = self._threads.submit(copy_context().run, _finished, function, arguments)
+        self._at_work[key] = thread
+        thread.add_done_callback(lambda _: self._forget(key, thread))
+        return await asyncio.wrap_future(thread)
+
+    def _forget(self, key: tuple[str, str], thread: Future[Any]) -> None:
+        if self._at_work.get(key) is thread:
+            del self._at_work[key]
 
     def _argument(self, kind: Argument, invocation: Invocation) -> Any:
         match kind:

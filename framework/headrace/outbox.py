@@ -157,9 +157,11 @@ async def _sent(
     for the fault of one, perhaps, the others must not stay behind."""
     try:
         failures = await call(entries)
-    except Refused as refused:
+    except CloudError as error:
         if len(entries) == 1:
-            return [refused]
+            return [error]
+        if not isinstance(error, Refused):
+            raise
         answers = await asyncio.gather(*(_sent([entry], call) for entry in entries))
         return [answer for (answer,) in answers]
     return _answers(entries, failures)

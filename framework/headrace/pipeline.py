@@ -51,8 +51,8 @@ COMMIT_ATTEMPTS = 8
 the message comes again."""
 
 TURNS = 100
-"""Runs within one delivery that another delivery of this process gets ahead of. Each time one of
-them is done, so the line grows shorter."""
+"""Runs within one delivery that another delivery of this process gets ahead of, or that find a
+condition of the handler refused. Each time one of them is done, so the line grows shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +184,10 @@ class Pipeline:
             return standing or await self._commit(inbox, work, lease)
         except LeaseHeld:
             raise
-        except (TimeoutError, asyncio.CancelledError):
-            # The thread of a plain function cannot be stopped: it may be at work still, and the
-            # lease keeps others from it.
-            if work.handler.is_async:
-                await lease.release()
-            raise
         except BaseException:
-            await lease.release()
+            # What may be at work still, in a thread, the lease keeps others from.
+            if not self._invoker.is_at_work(work.handler, work.event_id):
+                await lease.release()
             raise
 
     async def _commit(
@@ -317,7 +313,7 @@ class _Patience:
         self._elsewhere = 0
 
     def pause(self, state: RetryCallState) -> float:
-        if _is_in_line(state):
+        if _comes_nearer(state):
             return 0
         self._elsewhere += 1
         return self._randomness.uniform(0, min(0.5, 0.02 * 2**self._elsewhere))
@@ -326,8 +322,9 @@ class _Patience:
         return self._elsewhere >= COMMIT_ATTEMPTS or state.attempt_number >= TURNS
 
 
-def _is_in_line(state: RetryCallState) -> bool:
-    return state.outcome is not None and isinstance(state.outcome.exception(), NextInLine)
+def _comes_nearer(state: RetryCallState) -> bool:
+    """Whether the next run begins with one less in its way, and nobody interfered."""
+    return state.outcome is not None and isinstance(state.outcome.exception(), (NextInLine, Unmet))
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from headrace.entity import (
     key_of,
     partition_for,
     to_item,
+    unknown_in,
     version_of,
 )
 from headrace.errors import ConditionNotMet, DefinitionError, HeadraceError, NoTable
@@ -90,6 +91,7 @@ class Transaction:
         self._savepoints: list[_Savepoint] = []
         self._first_version = first_version
         self._refused = refused
+        self._untold = list(refused)
         self._open = True
         self.idempotency_key = idempotency_key
         """The same on every attempt at this delivery: hand it to providers that deduplicate."""
@@ -212,8 +214,9 @@ class Transaction:
         self._ensure_open()
         for action in actions:
             told = replace(action, return_old=True)
+            slot = self._slot(told.key)
             self._refuse_unmet(told)
-            self._slot(told.key).write(told, conditional=told.condition is not None)
+            slot.write(told, conditional=told.condition is not None)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -271,12 +274,8 @@ class Transaction:
         return _Slot.of(key, item, cls, self._first_version)
 
     def _refuse_unmet(self, action: Action, cls: type[Entity] | None = None) -> None:
-        # By its condition: what a write sets may differ from run to run, as a time does.
-        asked = (action.key, action.condition)
-        refusal = next(
-            (r for r in self._refused if (r.action.key, r.action.condition) == asked), None
-        )
-        if action.condition is None or refusal is None:
+        refusal = self._refusal_of(action)
+        if refusal is None:
             return
         # Half of what belongs together must not stay behind where this is caught.
         self._take_back()
@@ -288,6 +287,18 @@ class Transaction:
             entity=from_item(cls, item) if cls is not None and item is not None else None,
         )
 
+    def _refusal_of(self, action: Action) -> Refusal | None:
+        """What is known of a condition from earlier runs. What the write sets may differ from run
+        to run, as a time does. So may the values of the condition: it may hold now and is asked
+        again, but once only."""
+        same = [r for r in self._refused if _asks(r.action) == _asks(action)]
+        alike = [r for r in self._untold if _asks_alike(r.action) == _asks_alike(action)]
+        if action.condition is None or not (same or len(alike) > 1):
+            return None
+        told = same or alike[:2]
+        self._untold = [refusal for refusal in self._untold if refusal not in told]
+        return told[-1]
+
     def _wanted(self) -> tuple[dict[ItemKey, _Slot], list[Message]]:
         """What is to happen so far; a slot is changed in place, so these are copies."""
         return {key: replace(slot) for key, slot in self._slots.items()}, list(self._messages)
@@ -295,7 +306,7 @@ class Transaction:
     def _take_back(self) -> None:
         last = self._savepoints[-1] if self._savepoints else _Savepoint(None, {}, [])
         reads = {key: slot.as_read() for key, slot in self._slots.items() if slot.read}
-        self._slots = {**reads, **{key: replace(slot) for key, slot in last.slots.items()}}
+        self._slots = {**reads, **{key: slot.anew() for key, slot in last.slots.items()}}
         self._messages = list(last.messages)
 
     def _ensure_own_savepoint(self) -> None:
@@ -316,6 +327,16 @@ class Transaction:
                 "The transaction is over: its handler has returned or was cancelled. Await "
                 "everything that uses `tx` before the handler returns."
             )
+
+
+def _asks(action: Action) -> tuple[ItemKey, Condition | None]:
+    return action.key, action.condition
+
+
+def _asks_alike(action: Action) -> tuple[ItemKey, str, dict[str, str]] | None:
+    if action.condition is None:
+        return None
+    return action.key, action.condition.expression, dict(action.condition.names)
 
 
 def _current_task() -> object:
@@ -362,6 +383,13 @@ class _Slot:
             return _Slot(self.key, self.first_version, read=True)
         return _Slot.of(self.key, self.item, self.cls, self.first_version)
 
+    def anew(self) -> _Slot:
+        """The item as it is to be here, whatever becomes of the entity that the handler holds."""
+        item = self.action.item if isinstance(self.action, Put) else self.item
+        if self.entity is None or item is None or self.written:
+            return replace(self)
+        return replace(self, entity=from_item(type(self.entity), item))
+
     @property
     def known(self) -> bool:
         """Whether it was read or written here: a write that was refused leaves nothing."""
@@ -379,12 +407,8 @@ class _Slot:
     def put(self, entity: Entity) -> None:
         self._refuse_written("put")
         item = to_item(entity, self.key, (self.version or self.first_version) + 1)
-        unknown = {
-            name: value
-            for name, value in (self.item or {}).items()
-            if name not in type(entity).model_fields and self.entity is not None
-        }
-        item = {**unknown, **item}
+        if self.item is not None and self.entity is not None:
+            item = {**unknown_in(self.item, type(entity)), **item}
         self.action = Put(self.key.table, item, None if self.blind else self.unchanged())
         self.entity = entity
 

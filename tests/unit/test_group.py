@@ -579,6 +579,22 @@ async def test_a_check_is_overtaken_by_who_writes_what_it_is_about(depot: Depot)
     assert len(store.transacts) == 2
 
 
+async def test_whoever_is_overtaken_hears_which_of_its_items_it_was(depot: Depot) -> None:
+    group = GroupCommit(Through(depot), SeededRandomness())
+    version = Condition("#_v = :_v", {"#_v": "_version"}, {":_v": {"N": "1"}})
+    late = Put("depot", {"pk": {"S": "a"}, "sk": {"S": "-"}}, version)
+    ahead, behind = await asyncio.gather(
+        group.transact(a_put("a"), token="t-1"),
+        group.transact([*a_put("b"), late, *a_put("c")], token="t-2"),
+        return_exceptions=True,
+    )
+    assert ahead is None
+    assert isinstance(behind, TransactionCanceled)
+    codes = [reason and reason.code for reason in behind.reasons]
+    assert codes == [None, "ConditionalCheckFailed", None]
+    assert depot.cloud.store.calls["transact"] == 1
+
+
 async def test_whoever_wants_nothing_there_is_not_overtaken_by_who_deletes(depot: Depot) -> None:
     group, store = GroupCommit(Through(depot), SeededRandomness()), depot.cloud.store
     await store.write([Put("depot", {"pk": {"S": "a"}, "sk": {"S": "-"}})])

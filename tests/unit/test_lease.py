@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from functools import wraps
 from typing import Any
 
 import pytest
@@ -27,23 +26,13 @@ from headrace.policy import Backoff, Policy
 from headrace.ports import Action, Delete, Item, Put, Update
 from headrace.record import milliseconds
 from headrace.testing.memory import ManualClock
-from tests.crash.skipping import START, SkippingLoop
+from tests.crash.skipping import START
 from tests.unit.depot import Bus, CrateMoved, CrateSeen, Depot, Shelf, Through, open_depot
+from tests.unit.timeless import timeless
 
 LEASE = timedelta(seconds=30)
 PATIENT = Policy(backoff=Backoff(base=timedelta(hours=1), cap=timedelta(hours=1)))
 """Waits longer than any lease here, so that a shorter wait is the lease's."""
-
-
-def timeless(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run the test on a loop whose time moves on where all would wait."""
-
-    @wraps(test)
-    def run(**fixtures: Any) -> None:
-        with asyncio.Runner(loop_factory=SkippingLoop) as runner:
-            runner.run(test(**fixtures))
-
-    return run
 
 
 class LoopTime:
@@ -475,19 +464,28 @@ async def test_a_handler_that_swallows_its_cancellation_commits_nothing_either(
     assert store.transacts == []
 
 
-@pytest.mark.parametrize("swallows", [True, False])
+class Jumping(LoopTime):
+    """The time of day in a process that is stopped, and goes on later."""
+
+    def __init__(self) -> None:
+        self.slept = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.slept
+
+
 @timeless
-async def test_a_lost_lease_leaves_no_cancellation_behind_in_its_task(
-    depot: Depot, swallows: bool
+async def test_a_process_that_stood_still_beyond_its_lease_goes_on_if_nobody_took_it(
+    depot: Depot, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mailer = Mailer(depot, seconds=95)
-    mailer.swallows = swallows
-    async with depot.pipeline(store=Counted(depot, lambda n: ConditionFailed())) as pipeline:
-        assert isinstance(await pipeline.consume(depot.delivery()), Retry)
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
-    assert mailer.cancelled == [10]
+    mailer, store, clock = Mailer(depot, seconds=15), Counted(depot), Jumping()
+    async with depot.pipeline(store=store, clock=clock) as pipeline:
+        first = begun(depot, pipeline)
+        await at(5)
+        clock.slept = timedelta(seconds=100)
+        assert await first == Ack()
+    assert (mailer.sent, mailer.cancelled, store.renewed) == (["a"], [], [10])
+    assert caplog.text == ""
 
 
 @timeless

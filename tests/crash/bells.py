@@ -1,0 +1,199 @@
+"""A bell tower: one pull at a rope rings a bell once, says so, and has it written down.
+
+Each service is the same tower with another kind of handler. What they say and command goes to
+the chronicle, where a test finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from pydantic import Field
+
+from headrace import (
+    Command,
+    ConditionNotMet,
+    Entity,
+    Event,
+    PoisonMessage,
+    Service,
+    Transaction,
+)
+from headrace.codec import Codec
+from headrace.middleware import Call, Invocation
+from headrace.service import QueueSettings
+from tests.crash.troubles import in_trouble
+
+
+class RopePulled(Event, source="crash.ringer"):
+    pull: str
+    bell: str
+
+
+class BellRang(Event, source="crash.tower"):
+    pull: str
+
+
+class WriteDown(Command, owner="chronicle"):
+    pull: str
+
+
+class Bell(Entity, pk="bell#{bell}"):
+    bell: str
+    rings: int = 0
+    heard: list[str] = Field(default_factory=list)
+
+
+class Ring(Entity, pk="ring#{pull}"):
+    pull: str
+    times: int = 0
+
+
+# --- handlers --------------------------------------------------------------------------
+
+
+async def ring(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    bell = await tx.get(Bell, event.bell) or Bell(bell=event.bell)
+    # Read, so that a second run would write it again: nothing but the record is in the way.
+    again = await tx.get(Ring, event.pull) or Ring(pull=event.pull)
+    _ring(bell, again, event, tx)
+    return _said(event)
+
+
+async def ring_after_looking(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    """With the other kinds of reads."""
+    bells = await tx.query(Bell, event.bell)
+    (again,) = await tx.get_many(Ring, [event.pull])
+    bell = next(iter(bells), Bell(bell=event.bell))
+    _ring(bell, again or Ring(pull=event.pull), event, tx)
+    return _said(event)
+
+
+async def ring_unseen(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    """Without a read, and first under a condition that does not hold."""
+    try:
+        _update(event, tx, condition="#rings < :none", values={"none": 0})
+    except ConditionNotMet:
+        _update(event, tx)
+    tx.update(Ring, event.pull, change="ADD #times :one", values={"one": 1})
+    return _said(event)
+
+
+async def ring_anyhow(event: RopePulled, tx: Transaction) -> None:
+    """Twice does no harm, and nobody is told."""
+    bell = await tx.get(Bell, event.bell) or Bell(bell=event.bell)
+    again = await tx.get(Ring, event.pull) or Ring(pull=event.pull)
+    bell.rings, bell.heard, again.times = 1, [event.pull], 1
+    tx.put(bell, again)
+
+
+def ring_plainly(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    """A plain function, which cannot await a read."""
+    _ring(Bell(bell=event.bell), Ring(pull=event.pull), event, tx)
+    return _said(event)
+
+
+async def say(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    """Nothing is written but the record, if there is one."""
+    rang, write_down = _said(event)
+    tx.publish(rang)
+    return [write_down]
+
+
+async def turn_away(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    await ring(event, tx)
+    raise PoisonMessage("Nobody may pull here.")
+
+
+def _ring(bell: Bell, ring: Ring, event: RopePulled, tx: Transaction) -> None:
+    bell.rings += 1
+    bell.heard = [*bell.heard, event.pull]
+    ring.times += 1
+    tx.put(bell, ring)
+
+
+def _update(
+    event: RopePulled,
+    tx: Transaction,
+    *,
+    condition: str | None = None,
+    values: dict[str, int] | None = None,
+) -> None:
+    tx.update(
+        Bell,
+        event.bell,
+        change="ADD #rings :one SET #heard = list_append(if_not_exists(#heard, :nobody), :pull)",
+        condition=condition,
+        values={"one": 1, "nobody": [], "pull": [event.pull], **(values or {})},
+    )
+
+
+def _said(event: RopePulled) -> list[BellRang | WriteDown]:
+    return [BellRang(pull=event.pull), WriteDown(pull=event.pull)]
+
+
+# --- services --------------------------------------------------------------------------
+
+
+async def handling(invocation: Invocation, call_next: Call) -> Any:
+    """The middleware that lets a handler be in trouble."""
+    return await in_trouble("handle", call_next, invocation)
+
+
+@asynccontextmanager
+async def ropes() -> AsyncIterator[None]:
+    yield
+
+
+class Tower(Service):
+    """A service that makes its codecs once, however many consumers of it come and go: they would
+    be most of the time of a life."""
+
+    @cache  # noqa: B019 - a tower lives as long as its module
+    def codec(self, queue: str) -> Codec:
+        return super().codec(queue)
+
+
+def tower(
+    name: str, handler: Callable[..., Any], *, group_commit: bool = True, **options: Any
+) -> Service:
+    """A service with one handler, `ring`; `options` are those of `Service.on`."""
+    service = Tower(
+        name,
+        bus="crash",
+        resources=ropes,
+        middleware=(handling,),
+        # Longer than a test may take: nothing comes again but when the test wants it.
+        queues=QueueSettings(visibility=timedelta(minutes=10), max_receive_count=20),
+        group_commit=group_commit,
+    )
+    service.on(RopePulled, name="ring", **options)(handler)
+    return service
+
+
+LEASE = timedelta(seconds=30)
+
+belfry = tower("belfry", ring)
+in_line = tower("in-line", ring, queue="rope.fifo")
+alone = tower("alone", ring, group_commit=False)
+looking = tower("looking", ring_after_looking)
+unseen = tower("unseen", ring_unseen)
+plain = tower("plain", ring_plainly)
+anyhow = tower("anyhow", ring_anyhow, idempotent=True)
+saying = tower("saying", say)
+repeating = tower("repeating", say, idempotent=True)
+closed = tower("closed", turn_away)
+hurried = tower("hurried", ring, timeout=timedelta(seconds=5))
+leased = tower("leased", ring, lease=LEASE)
+awaiting = tower("awaiting", ring, lease=LEASE, on_held="wait")
+briefly = tower("briefly", ring, lease=timedelta(seconds=1))
+
+chronicle = Service("chronicle", bus="crash")
+
+
+@chronicle.on(BellRang, WriteDown, idempotent=True)
+async def keep(event: BellRang | WriteDown) -> None: ...
