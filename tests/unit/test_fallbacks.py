@@ -182,7 +182,7 @@ async def test_a_raw_write_is_known_again_by_its_condition_whatever_it_sets(
     assert next(runs) == 3
 
 
-@pytest.mark.parametrize("skus", ["a", "ab"])
+@pytest.mark.parametrize("skus", ["a", "ab", "aa"])
 async def test_a_condition_on_the_time_of_the_run_is_told_in_the_end(
     depot: Depot, skus: str
 ) -> None:

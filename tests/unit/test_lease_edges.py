@@ -331,3 +331,30 @@ async def test_a_renewal_that_succeeds_after_failures_keeps_the_handler_at_work(
     assert cancelled == []
     # After the one that succeeds, a third of the lease goes by again.
     assert store.tries[3:6] == pytest.approx([55, 75, 95])
+
+
+class Paused(LoopClock):
+    """The time of day of a process that was stopped for a while, and its loop does not know."""
+
+    gone = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.gone
+
+
+@timeless
+async def test_a_lease_that_was_renewed_after_a_failure_may_outlive_a_pause_of_the_process() -> (
+    None
+):
+    clock = Paused()
+    depot = open_depot(clock)
+
+    @depot.service.on(CrateMoved, lease=timedelta(seconds=60))
+    async def move(event: CrateMoved, tx: Transaction) -> None:
+        await asyncio.sleep(60)
+        clock.gone = timedelta(seconds=100)
+        await asyncio.sleep(60)
+
+    store = Failing(depot, seconds=0, failures=1)
+    async with depot.pipeline(store=store) as pipeline:
+        assert await pipeline.consume(depot.delivery()) == Ack()

@@ -38,6 +38,7 @@ from headrace.observe.tally import Tally
 from headrace.outcome import Outcome
 from headrace.pipeline import Pipeline, running
 from headrace.ports import Action, BusEntry, EntryFailure, Item, ItemKey, Put
+from headrace.reads import SharedReads
 from headrace.testing.memory import ManualClock, MemoryCloud, memory_ports
 from headrace.topology.model import Bus, Table, Topology
 
@@ -747,11 +748,8 @@ def test_two_classes_cannot_share_a_key_by_inheritance() -> None:
     with pytest.raises(
         DefinitionError, match=r"Special has no key: write class Special\(Entity, pk"
     ):
-        Transaction(read, table="count", idempotency_key="k").put(Special(name="a", colour="red"))
-
-
-async def read(key: ItemKey) -> Item | None:
-    return None
+        tx = Transaction(SharedReads(memory_ports().store), table="count", idempotency_key="k")
+        tx.put(Special(name="a", colour="red"))
 
 
 @pytest.mark.parametrize("pk", ["line#{number:05d}", "line#{number!r}"])
