@@ -745,10 +745,10 @@ def test_two_classes_cannot_share_a_key_by_inheritance() -> None:
     class Special(Counter):
         colour: str
 
+    tx = Transaction(SharedReads(memory_ports().store), table="count", idempotency_key="k")
     with pytest.raises(
         DefinitionError, match=r"Special has no key: write class Special\(Entity, pk"
     ):
-        tx = Transaction(SharedReads(memory_ports().store), table="count", idempotency_key="k")
         tx.put(Special(name="a", colour="red"))
 
 
