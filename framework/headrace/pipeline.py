@@ -196,32 +196,35 @@ class Pipeline:
         """Run the handler and commit; when an item changed under it, run it again."""
         began = first_version(self.ports.clock.now())
         refused: list[Refusal] = []
+
+        async def attempt() -> Committed:
+            nonlocal refused
+            async with lease.kept() if lease else nullcontext():
+                effects = await self._run(work, began, refused)
+            told, refused = refused, []
+            outgoing = self._seal(work, effects.messages)
+            _refuse_unrecorded(work.handler, effects)
+            record = inbox.new_record(work.consumer, work.event_id, outgoing)
+            try:
+                return await inbox.commit(
+                    record,
+                    effects.actions,
+                    conditional=effects.conditional,
+                    holder=lease.holder if lease else None,
+                )
+            except Unmet as unmet:
+                # What it does instead may have conditions too: it is told of all of them.
+                refused = [*told, *unmet.refused]
+                raise
+
         patience = _Patience(self.ports.randomness)
-        async for attempt in AsyncRetrying(
+        retrying = AsyncRetrying(
             retry=retry_if_exception_type(Conflict),
             stop=patience.ends,
             wait=patience.pause,
             reraise=True,
-        ):
-            with attempt:
-                async with lease.kept() if lease else nullcontext():
-                    effects = await self._run(work, began, refused)
-                told, refused = refused, []
-                outgoing = self._seal(work, effects.messages)
-                _refuse_unrecorded(work.handler, effects)
-                record = inbox.new_record(work.consumer, work.event_id, outgoing)
-                try:
-                    return await inbox.commit(
-                        record,
-                        effects.actions,
-                        conditional=effects.conditional,
-                        holder=lease.holder if lease else None,
-                    )
-                except Unmet as unmet:
-                    # What it does instead may have conditions too: it is told of all of them.
-                    refused = [*told, *unmet.refused]
-                    raise
-        raise AssertionError("tenacity either returns from the block or raises")
+        )
+        return await retrying(attempt)
 
     async def _run(self, work: Work, began: int, refused: Sequence[Refusal]) -> Effects:
         """One run of the handler, inside its middleware: what it wants written and sent."""

@@ -541,6 +541,22 @@ class Raced(Counted):
 
 
 @timeless
+async def test_two_writers_at_once_do_not_look_like_a_lease_that_was_lost(depot: Depot) -> None:
+    mailer = Mailer(depot, seconds=1)
+
+    class AtOnce(Through):
+        async def transact(self, actions: Sequence[Action], *, token: str) -> None:
+            if not self.transacts:
+                self.transacts.append([])
+                raise TransactionCanceled([CancellationReason("TransactionConflict"), None])
+            await super().transact(actions, token=token)
+
+    async with depot.pipeline(store=AtOnce(depot)) as pipeline:
+        assert await pipeline.consume(depot.delivery()) == Ack()
+    assert len(mailer.sent) == 2
+
+
+@timeless
 async def test_a_lease_is_renewed_between_runs_none_of_which_is_long(depot: Depot) -> None:
     mailer = Mailer(depot, seconds=9)
     await depot.run(shelved)

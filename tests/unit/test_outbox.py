@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace import Ack, Command, Retry, Transaction
-from headrace.errors import DispatchError, Refused, Unreachable
+from headrace.errors import DispatchError, Refused, Throttled, Unreachable
 from headrace.ports import BusEntry, EntryFailure, QueueEntry
 from tests.unit.depot import Bus, CrateMoved, CrateSeen, Depot
 
@@ -109,3 +109,25 @@ async def test_what_is_sent_one_by_one_may_fail_for_another_reason_and_is_tried_
     outcomes = await moved(depot, "bad", "good", bus=bus)
     assert [type(outcome) for outcome in outcomes] == [Retry, Ack]
     assert bus.notes == ["good"]
+
+
+class Throttling(Bus):
+    """A bus that is too busy for the first call, however many entries it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
+        self.calls.append(len(entries))
+        if len(self.calls) == 1:
+            raise Throttled("Later.")
+        return await super().put(bus, entries)
+
+
+async def test_events_that_are_throttled_together_are_put_again_together(depot: Depot) -> None:
+    seeing(depot)
+    bus = Throttling()
+    assert await moved(depot, "a", "b", "c", bus=bus) == [Ack()] * 3
+    assert sorted(bus.notes) == ["a", "b", "c"]
+    assert bus.calls[0] == 3

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from headrace import Ack, DeadLetter, Entity, Event, Retry, Service, Transaction
+from headrace import Ack, Command, DeadLetter, Entity, Event, Retry, Service, Transaction
 from headrace.coalesce import Coalescer
+from headrace.envelope import Outgoing, queue_body, root_metadata, seal
 from headrace.errors import (
     CancellationReason,
     ConditionNotMet,
@@ -19,9 +21,14 @@ from headrace.errors import (
     NotJson,
     Refused,
     Throttled,
+    TooLarge,
     TransactionCanceled,
     Unreachable,
 )
+from headrace.group import GroupCommit
+from headrace.inbox import Inbox
+from headrace.observer import Unobserved
+from headrace.outbox import Outbox, refuse_unsendable
 from headrace.ports import (
     Action,
     BusEntry,
@@ -30,8 +37,13 @@ from headrace.ports import (
     EntryFailure,
     Item,
     ItemKey,
+    Page,
     Put,
+    QueueEntry,
 )
+from headrace.record import RELAY_INDEX, moment
+from headrace.testing.memory import SeededRandomness
+from headrace.topology.model import Table
 from tests.unit.depot import Bus, CrateMoved, CrateSeen, Depot, Shelf, Through
 
 
@@ -119,9 +131,12 @@ class Picky(Through):
 
 
 async def test_a_read_that_is_refused_fails_its_own_delivery_only(depot: Depot) -> None:
+    await depot.run(counted)
+
     @depot.service.on(CrateMoved)
     async def move(event: CrateMoved, tx: Transaction) -> None:
-        assert await tx.get(Shelf, event.sku) is None
+        shelf = await tx.get(Shelf, event.sku)
+        assert (shelf is not None) == (event.sku == "a")
 
     store = Picky(depot, "shelf#b")
     async with depot.pipeline(store=store) as pipeline:
@@ -301,6 +316,65 @@ async def test_an_idempotent_handler_is_told_of_its_conditions(depot: Depot) -> 
     assert told == [None]
 
 
+async def test_a_partition_is_read_as_it_stands_and_not_as_it_stood(depot: Depot) -> None:
+    asked = []
+
+    class Noting(Through):
+        async def query(self, *args: Any, **options: Any) -> Page:
+            asked.append(options["consistent"])
+            return await self.store.query(*args, **options)
+
+    async def act(tx: Transaction) -> None:
+        await tx.query(Shelf, "a")
+
+    assert await depot.run(act, store=Noting(depot)) == Ack()
+    assert asked == [True]
+
+
+async def test_a_record_counts_until_the_second_it_expires_at_is_over(depot: Depot) -> None:
+    failing: list[bool] = []
+
+    @depot.service.on(CrateMoved)
+    async def move(event: CrateMoved, tx: Transaction) -> None:
+        if failing:
+            raise ValueError("it trips over its own effects")
+
+    async with depot.pipeline() as pipeline:
+        await pipeline.consume(depot.delivery())
+        failing.append(True)
+        depot.advance(depot.service.redelivery_horizon.total_seconds())
+        assert await pipeline.consume(depot.delivery()) == Ack(duplicate=True)
+        depot.advance(1)
+        assert isinstance(await pipeline.consume(depot.delivery()), Retry)
+
+
+async def test_everything_that_waits_to_be_relayed_is_found_page_by_page(depot: Depot) -> None:
+    depot.cloud.store.create(Table("relayed", indexes=(RELAY_INDEX,)))
+    items = [
+        {
+            "pk": {"S": f"inbox#{number}"},
+            "sk": {"S": "-"},
+            "relay_pk": {"S": f"depot#{number % 2 * 7}"},
+            "relay_sk": {"S": moment(depot.cloud.clock.now())},
+        }
+        for number in range(250)
+    ]
+    for item in items:
+        await depot.cloud.store.write([Put("relayed", item)])
+    inbox = Inbox(
+        depot.cloud.store,
+        GroupCommit(depot.cloud.store, depot.cloud.randomness),
+        depot.cloud.clock,
+        depot.cloud.randomness,
+        table="relayed",
+        keep=timedelta(days=1),
+    )
+    later = depot.cloud.clock.now() + timedelta(seconds=1)
+    pages = [page async for page in inbox.pending("depot", later)]
+    assert sorted(len(page) for page in pages) == [25, 25, 100, 100]
+    assert {key.pk for page in pages for key in page} == {item["pk"]["S"] for item in items}
+
+
 # --- what goes out ---
 
 
@@ -412,3 +486,167 @@ async def test_a_call_that_answers_for_too_few_fails_all_of_them() -> None:
     coalescer = Coalescer(call, max_entries=2)
     answers = await asyncio.gather(*map(coalescer.add, [1, 2]), return_exceptions=True)
     assert [str(answer) for answer in answers] == ["2 entries got 1 answers."] * 2
+
+
+async def test_a_note_that_is_cut_off_with_everything_else_is_no_failure(
+    depot: Depot, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Silent(Through):
+        def __init__(self, depot: Depot) -> None:
+            super().__init__(depot)
+            self.asked = asyncio.Event()
+
+        async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
+            self.asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    seeing(depot.service)
+    store = Silent(depot)
+    async with depot.pipeline(store=store) as pipeline:
+        assert await pipeline.consume(depot.delivery()) == Ack()
+        flushing = asyncio.create_task(pipeline.flush())
+        await store.asked.wait()
+        for task in asyncio.all_tasks() - {asyncio.current_task(), flushing}:
+            task.cancel()
+        await flushing
+    assert caplog.text == ""
+
+
+class Drawing(SeededRandomness):
+    """Chance that notes between what it was asked to choose, and chooses the least."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.asked: list[tuple[float, float]] = []
+
+    def uniform(self, low: float, high: float) -> float:
+        self.asked.append((low, high))
+        return low
+
+
+async def test_what_is_throttled_is_sent_four_times_at_growing_intervals(depot: Depot) -> None:
+    class Busy(Bus):
+        calls = 0
+
+        async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
+            self.calls += 1
+            return [EntryFailure(0, "ThrottlingException", "slow down")]
+
+    seeing(depot.service)
+    bus, chance = Busy(), Drawing()
+    async with depot.pipeline(bus=bus, randomness=chance) as pipeline:
+        outcome = await pipeline.consume(depot.delivery())
+    assert isinstance(outcome, Retry)
+    assert isinstance(outcome.error, DispatchError)
+    assert isinstance(outcome.error.__cause__, Throttled)
+    assert bus.calls == 4
+    assert chance.asked[:3] == [(0, 0.2), (0, 0.4), (0, 0.8)]
+
+
+async def test_conflicts_with_writers_elsewhere_are_waited_out_for_longer_and_longer(
+    depot: Depot,
+) -> None:
+    class Conflicting(Through):
+        async def transact(self, actions: Sequence[Action], *, token: str) -> None:
+            self.tokens.append(token)
+            at_once = CancellationReason("TransactionConflict")
+            raise TransactionCanceled([at_once for _ in actions])
+
+    seeing(depot.service)
+    store, chance = Conflicting(depot), Drawing()
+    async with depot.pipeline(store=store, randomness=chance) as pipeline:
+        assert isinstance(await pipeline.consume(depot.delivery()), Retry)
+    assert len(set(store.tokens)) == 8
+    assert chance.asked[:7] == [(0, high) for high in (0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5)]
+
+
+class CountCrates(Command, owner="office"):
+    note: str = ""
+
+
+class Office(Bus):
+    """Queues, and a bus, that remember what they were given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[str] = []
+
+    async def send(self, queue: str, entries: Sequence[QueueEntry]) -> list[EntryFailure]:
+        self.bodies += [entry.body for entry in entries]
+        return []
+
+
+def outbox_of(depot: Depot, office: Any) -> Outbox:
+    return Outbox("depot", "yard", office, office, depot.cloud.randomness, Unobserved())
+
+
+def sealed(message: Event | Command, id: str = "e-1") -> Outgoing:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return seal(message, root_metadata(message, id=id, now=now))
+
+
+async def test_a_flush_sends_what_was_handed_over_to_the_bus_and_to_queues(depot: Depot) -> None:
+    office = Office()
+    outbox = outbox_of(depot, office)
+    sending = asyncio.create_task(outbox.dispatch([sealed(CrateSeen()), sealed(CountCrates())]))
+    # As far as it goes before the first call.
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (office.details, office.bodies) == ([], [])
+    await outbox.flush()
+    assert (len(office.details), len(office.bodies)) == (1, 1)
+    await sending
+
+
+@pytest.mark.parametrize(
+    ("cls", "limit", "where"),
+    [(CrateSeen, 999_999, "EventBridge"), (CountCrates, 1_048_576, "SQS")],
+)
+async def test_a_message_may_be_as_large_as_its_way_takes_and_no_larger(
+    cls: type[CrateSeen | CountCrates], limit: int, where: str
+) -> None:
+    bare = sealed(cls())
+    if where == "SQS":
+        size = len(queue_body(bare).encode())
+    else:
+        size = 14 + len(f"{bare.source}{bare.detail_type}{bare.detail}".encode())
+    refuse_unsendable(sealed(cls(note="x" * (limit - size))))
+    with pytest.raises(TooLarge, match=f"{where} takes {limit:,}") as refusal:
+        refuse_unsendable(sealed(cls(note="x" * (limit - size + 1))))
+    assert (refusal.value.size, refusal.value.limit) == (limit + 1, limit)
+
+
+async def test_a_trace_goes_on_in_what_a_later_delivery_sends(depot: Depot) -> None:
+    trace = "Root=1-0123abcd-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=1"
+
+    headers: list[str | None] = []
+
+    class Traced(Bus):
+        async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
+            headers.extend(entry.trace_header for entry in entries)
+            return await super().put(bus, entries)
+
+    seeing(depot.service)
+    bus = Traced(down=True)
+    delivery = replace(depot.delivery(), trace_header=trace)
+    async with depot.pipeline(bus=bus) as pipeline:
+        assert isinstance(await pipeline.consume(delivery), Retry)
+        bus.down = False
+        assert await pipeline.consume(depot.delivery()) == Ack(duplicate=True)
+    assert headers == [trace, trace]
+
+
+async def test_a_note_that_is_cancelled_is_nobodys_error(depot: Depot) -> None:
+    class Ended(Through):
+        async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
+            raise asyncio.CancelledError
+
+    heard: list[BaseException | None] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: heard.append(context.get("exception"))
+    )
+    seeing(depot.service)
+    async with depot.pipeline(store=Ended(depot)) as pipeline:
+        assert await pipeline.consume(depot.delivery()) == Ack()
+    assert heard == []
