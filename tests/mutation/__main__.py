@@ -29,7 +29,7 @@ MODULES = (
 
 # A test of chance would kill a mutant today and let it live tomorrow.
 TESTS = (
-    *("client", "coalesce", "connection", "fallbacks", "group", "lease"),
+    *("beside", "client", "coalesce", "connection", "fallbacks", "group", "lease"),
     *("lease_edges", "outbox", "pipeline", "policy", "relay", "service", "small_changes"),
     *("transaction", "writes"),
 )
