@@ -380,7 +380,7 @@ class _Signature:
                 "A handler may take its event, tx: Transaction, metadata: Metadata, delivery: "
                 "Delivery, and what Service(…, resources=…) yields, if that is annotated.",
             )
-        if hint is not made:
+        if hint != made:
             raise self._wrong(
                 f"wants {name}: {_shown(hint)}, but the service's resources are {_shown(made)}",
                 f"Annotate it {name}: {_shown(made)}.",

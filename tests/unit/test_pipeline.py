@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,10 +26,11 @@ from headrace.errors import (
     TransactionCanceled,
     Unreachable,
 )
-from headrace.group import GroupCommit
+from headrace.group import GroupCommit, Overtaken
 from headrace.inbox import Inbox
 from headrace.observer import Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
+from headrace.pipeline import TURNS
 from headrace.ports import (
     Action,
     BusEntry,
@@ -45,6 +47,7 @@ from headrace.record import RELAY_INDEX, moment
 from headrace.testing.memory import SeededRandomness
 from headrace.topology.model import Table
 from tests.unit.depot import Bus, CrateMoved, CrateSeen, Depot, Shelf, Through
+from tests.unit.timeless import timeless
 
 
 def seeing(service: Service, **options: Any) -> None:
@@ -268,6 +271,29 @@ async def test_a_cancellation_for_another_reason_is_told_as_it_is(
     assert isinstance(outcome, Retry)
     assert isinstance(outcome.error, TransactionCanceled)
     assert codes[1] in outcome.reason
+
+
+async def test_a_changed_item_beside_two_writers_at_once_is_a_conflict(depot: Depot) -> None:
+    seeing(depot.service)
+    store = Once(depot, "ConditionalCheckFailed", "TransactionConflict")
+    async with depot.pipeline(store=store) as pipeline:
+        assert await pipeline.consume(depot.delivery()) == Ack()
+
+
+async def test_a_line_that_does_not_grow_shorter_is_left_after_a_hundred_turns(
+    depot: Depot,
+) -> None:
+    class AlwaysAhead(Through):
+        async def transact(self, actions: Sequence[Action], *, token: str) -> None:
+            self.tokens.append(token)
+            raise Overtaken([None, CancellationReason("ConditionalCheckFailed")])
+
+    depot.service = Service("depot", bus="yard", group_commit=False)
+    seeing(depot.service)
+    store = AlwaysAhead(depot)
+    async with depot.pipeline(store=store) as pipeline:
+        assert isinstance(await pipeline.consume(depot.delivery()), Retry)
+    assert len(store.tokens) == TURNS == 100
 
 
 async def test_a_throttle_among_the_reasons_decides(depot: Depot) -> None:
@@ -586,6 +612,111 @@ def sealed(message: Event | Command, id: str = "e-1") -> Outgoing:
     return seal(message, root_metadata(message, id=id, now=now))
 
 
+async def test_what_cannot_be_sent_is_refused_before_anything_is(depot: Depot) -> None:
+    @depot.service.on(CrateMoved, idempotent=True)
+    async def move(event: CrateMoved) -> list[CrateSeen]:
+        return [CrateSeen(note="small"), CrateSeen(note="x" * 1_000_000)]
+
+    bus = Bus()
+    async with depot.pipeline(bus=bus) as pipeline:
+        outcome = await pipeline.consume(depot.delivery())
+    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome.error, TooLarge)
+    assert bus.details == []
+
+
+async def test_an_idempotent_handler_says_different_things_under_different_ids(
+    depot: Depot,
+) -> None:
+    notes = iter(["one", "two", "two"])
+
+    @depot.service.on(CrateMoved, idempotent=True)
+    async def move(event: CrateMoved) -> CrateSeen:
+        return CrateSeen(note=next(notes))
+
+    bus = Bus()
+    async with depot.pipeline(bus=bus) as pipeline:
+        for _ in range(3):
+            assert await pipeline.consume(depot.delivery()) == Ack()
+    first, second, third = bus.ids
+    assert first != second == third
+
+
+class Slow(Bus):
+    """A store and a bus that answer a good while after they were asked."""
+
+    def __init__(self, depot: Depot, method: str) -> None:
+        super().__init__()
+        self.store = depot.cloud.store
+        self.asked = asyncio.Event()
+        self.answered = False
+        self._method = method
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def transact(self, actions: Sequence[Action], *, token: str) -> None:
+        await self._wait("transact")
+        await self.store.transact(actions, token=token)
+
+    async def get(self, keys: Sequence[ItemKey]) -> list[Item | None]:
+        await self._wait("get")
+        return await self.store.get(keys)
+
+    async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
+        await self._wait("put")
+        return []
+
+    async def _wait(self, method: str) -> None:
+        if method == self._method:
+            self.asked.set()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            self.answered = True
+
+
+@pytest.mark.parametrize("method", ["get", "transact", "put"])
+async def test_whoever_closes_waits_for_every_answer(depot: Depot, method: str) -> None:
+    @depot.service.on(CrateMoved)
+    async def move(event: CrateMoved, tx: Transaction) -> CrateSeen:
+        await tx.get(Shelf, "a")
+        tx.put(Shelf(sku="b"))
+        return CrateSeen()
+
+    slow = Slow(depot, method)
+    async with depot.pipeline(store=slow, bus=slow) as pipeline:
+        consuming = asyncio.create_task(pipeline.consume(depot.delivery()))
+        await slow.asked.wait()
+        consuming.cancel()
+        await asyncio.wait((consuming,))
+        assert not slow.answered
+    assert slow.answered
+
+
+async def test_what_handlers_need_is_opened_once_and_closed_when_all_is_over(
+    depot: Depot,
+) -> None:
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[list[str]]:
+        told.append("opened")
+        yield told
+        told.append("closed")
+
+    depot.service = Service("depot", bus="yard", resources=opened)
+
+    @depot.service.on(CrateMoved)
+    async def move(event: CrateMoved, resources: list[str]) -> None:
+        resources.append(event.sku)
+
+    async with depot.pipeline() as pipeline:
+        for sku in "ab":
+            assert await pipeline.consume(depot.delivery(CrateMoved(sku=sku), id=sku)) == Ack()
+    assert told == ["opened", "a", "b", "closed"]
+
+
+@timeless
 async def test_a_flush_sends_what_was_handed_over_to_the_bus_and_to_queues(depot: Depot) -> None:
     office = Office()
     outbox = outbox_of(depot, office)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
+from itertools import count
 from typing import Any
 
 import pytest
@@ -395,6 +397,56 @@ async def test_an_update_of_what_was_put_or_deleted_here_is_refused(
     assert "written twice in one transaction" in str(await depot.refusal(act))
 
 
+async def test_an_update_of_what_was_found_missing_and_deleted_is_refused(depot: Depot) -> None:
+    async def act(tx: Transaction) -> None:
+        assert await tx.get(Shelf, "a") is None
+        tx.delete(Shelf(sku="a"))
+        await add("a", 1)(tx)
+
+    assert "written twice in one transaction" in str(await depot.refusal(act))
+
+
+async def version(depot: Depot) -> int:
+    item = await depot.item("shelf#a")
+    assert item is not None
+    return int(item["_version"]["N"])
+
+
+async def test_every_put_counts_the_version(depot: Depot) -> None:
+    async def noted(tx: Transaction) -> None:
+        shelf = await tx.get(Shelf, "a")
+        assert shelf is not None
+        tx.put(shelf)
+
+    await depot.run(put(Shelf(sku="a")))
+    versions = [await version(depot)]
+    for _ in range(2):
+        assert await depot.run(noted) == Ack()
+        versions.append(await version(depot))
+    assert versions == [versions[0], versions[0] + 1, versions[0] + 2]
+
+
+async def test_what_is_put_and_deleted_where_nothing_was_is_not_there(depot: Depot) -> None:
+    async def act(tx: Transaction) -> None:
+        tx.put(Shelf(sku="a"))
+        tx.delete(Shelf(sku="a"))
+
+    assert await depot.run(act) == Ack()
+    assert depot.items() == []
+
+
+async def test_what_is_deleted_unread_and_put_and_deleted_again_is_gone(depot: Depot) -> None:
+    await depot.run(put(Shelf(sku="a")))
+
+    async def act(tx: Transaction) -> None:
+        tx.delete(Shelf(sku="a"))
+        tx.put(Shelf(sku="a"))
+        tx.delete(Shelf(sku="a"))
+
+    assert await depot.run(act) == Ack()
+    assert depot.items() == []
+
+
 async def test_a_refused_update_leaves_the_transaction_as_it_was(depot: Depot) -> None:
     await depot.run(put(Shelf(sku="a", count=1)))
     seen = []
@@ -420,6 +472,28 @@ async def test_an_entity_that_cannot_be_put_is_still_there_to_be_read(depot: Dep
 
     assert await depot.run(act) == Ack()
     assert seen == [Shelf(sku="a", count=1)]
+
+
+async def test_a_condition_that_asks_for_something_else_each_time_is_told_the_third_time(
+    depot: Depot,
+) -> None:
+    """It might hold with its new values, so it is asked once more, and then no more."""
+    await depot.run(put(Shelf(sku="a", count=3), Shelf(sku="b", count=4)))
+    wanted, asked_for, told = count(5), [], []
+
+    async def act(tx: Transaction) -> None:
+        for sku in ("a", "b"):
+            asked_for.append((sku, next(wanted)))
+            with suppress(ConditionNotMet), tx.savepoint():
+                change, condition = "REMOVE #note", "#count >= :n"
+                values = {"n": asked_for[-1][1]}
+                tx.update(Shelf, sku, change=change, condition=condition, values=values)
+                continue
+            told.append(sku)
+
+    assert await depot.run(act) == Ack()
+    assert asked_for == [("a", 5), ("b", 6), ("a", 7), ("b", 8), ("a", 9), ("b", 10)]
+    assert told == ["a", "b"]
 
 
 # --- what a refusal takes back ---
@@ -1214,6 +1288,24 @@ async def test_a_raw_item_over_400_kb_is_refused_by_its_name(depot: Depot) -> No
     assert outcome.error.limit == 409_600
     assert "elsewhere/counter has 410,0" in outcome.reason
     assert depot.cloud.store.calls["transact"] == 0
+
+
+async def test_raw_items_of_400_kb_and_of_four_megabytes_together_are_taken(depot: Depot) -> None:
+    def item(number: int, size: int) -> Put:
+        attributes: Item = {"pk": {"S": f"{number:07}"}, "sk": {"S": "-"}, "text": {"S": ""}}
+        attributes["text"] = {"S": "x" * (size - len("pk0000000sk-text"))}
+        return Put("elsewhere", attributes)
+
+    sizes = [409_600] * 10 + [4_194_304 - 4_096_000]
+
+    @depot.service.on(CrateMoved, idempotent=True)
+    async def move(event: CrateMoved, tx: Transaction) -> None:
+        tx.write(*(item(n, size) for n, size in enumerate(sizes)))
+
+    async with depot.pipeline() as pipeline:
+        assert await pipeline.consume(depot.delivery()) == Ack()
+        sizes[-1] += 1
+        assert isinstance(await pipeline.consume(depot.delivery()), DeadLetter)
 
 
 async def test_an_entity_of_400_kb_is_taken(depot: Depot) -> None:
