@@ -101,7 +101,7 @@ class GroupCommit:
         Two transactions on one item would cancel each other. Raises at once, without a call,
         if one of those that were waited for has changed what this one read.
         """
-        while ahead := {self._at_work[key] for key in unit.items if key in self._at_work}:
+        while ahead := dict.fromkeys(self._at_work[k] for k in unit.items if k in self._at_work):
             for other in ahead:
                 await other.settled.wait()
                 if other.written and (late := _overtaken(unit, other)):

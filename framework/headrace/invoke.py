@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ class Invoker:
 
     def __init__(self, service: Service, resources: Any) -> None:
         self._resources = resources
-        self._threads = ThreadPoolExecutor(THREADS, f"headrace-{service.name}")
+        self._threads = _executor(service)
         self._at_work: dict[tuple[str, str], Future[Any]] = {}
         self._calls = {
             handler.name: compose(service.middleware, self._call(handler))
@@ -85,6 +85,18 @@ class Invoker:
                 return invocation.delivery
             case Argument.RESOURCES:
                 return self._resources
+
+
+def _executor(service: Service) -> Executor:
+    """Threads for the plain functions of a service, or what the event loop has in their place:
+    one that repeats what it did cannot leave the order to real threads."""
+    try:
+        own = getattr(asyncio.get_running_loop(), "plain_functions", None)
+    except RuntimeError:
+        own = None
+    if isinstance(own, Executor):
+        return own
+    return ThreadPoolExecutor(THREADS, f"headrace-{service.name}")
 
 
 async def _contained(run: Awaitable[Any]) -> Any:

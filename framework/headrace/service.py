@@ -157,6 +157,7 @@ class Service:
         self.emits = frozenset(emits)
         self.group_commit = group_commit
         self._handlers: dict[str, Handler] = {}
+        self._codecs: dict[tuple[MessageType, ...], Codec] = {}
         if self.emits and self.table is None:
             raise NoTable(
                 f"The service {name!r} emits outside of its handlers and has no table to keep that "
@@ -245,7 +246,11 @@ class Service:
 
     def codec(self, queue: str) -> Codec:
         """What decodes the messages of one of this service's queues."""
-        return Codec(dict.fromkeys(cls for h in self.handlers_of(queue) for cls in h.takes))
+        types = tuple(dict.fromkeys(cls for h in self.handlers_of(queue) for cls in h.takes))
+        if types not in self._codecs:
+            # Building one takes pydantic some milliseconds, and a service may be run often.
+            self._codecs[types] = Codec(types)
+        return self._codecs[types]
 
     @property
     def redelivery_horizon(self) -> timedelta:

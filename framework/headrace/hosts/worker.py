@@ -129,7 +129,8 @@ class _Poller:
             observer=observer,
             closing=lambda: self._stopping,
         )
-        self._lanes: set[asyncio.Task[None]] = set()
+        # In the order of their start, as they are cancelled.
+        self._lanes: dict[asyncio.Task[None], None] = {}
         self._stopping = False
 
     async def poll(self) -> None:
@@ -170,7 +171,8 @@ class _Poller:
     async def drain(self, limit: timedelta) -> None:
         """Wait for what runs, for up to `limit`; cut the rest short and settle what is done."""
         if self._lanes:
-            _, late = await asyncio.wait(self._lanes, timeout=limit.total_seconds())
+            await asyncio.wait(self._lanes, timeout=limit.total_seconds())
+            late = list(self._lanes)
             for lane in late:
                 lane.cancel()
             if late:
@@ -189,11 +191,11 @@ class _Poller:
 
     def _start(self, lane: Sequence[Delivery]) -> None:
         task = asyncio.create_task(self._batch.run_lane(lane, {}))
-        self._lanes.add(task)
+        self._lanes[task] = None
         task.add_done_callback(lambda done: self._end(done, len(lane)))
 
     def _end(self, lane: asyncio.Task[None], size: int) -> None:
-        self._lanes.discard(lane)
+        del self._lanes[lane]
         self._slots.give(size)
         if not lane.cancelled() and (error := lane.exception()) is not None:
             logger.error("A delivery from %s ended unexpectedly.", self._queue, exc_info=error)

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 from headrace.errors import NotProvisioned, Refused
 from headrace.limits import PUT_EVENTS_BYTES, PUT_EVENTS_ENTRIES, TRACE_HEADER_CHARACTERS
 from headrace.ports import BusEntry, Clock, EntryFailure, QueueEntry, Randomness
+from headrace.testing.memory.latitude import ORDERLY, Latitude
 from headrace.testing.memory.queues import MemoryQueues
 from headrace.testing.memory.refusals import NOT_XML
 from headrace.testing.patterns import Predicate, compile_pattern
@@ -34,11 +35,18 @@ class MemoryBus:
     """EventBridge's rules bus, with queues as targets. `calls` counts calls by the name of
     the port's method. The bus `default` exists from the start."""
 
-    def __init__(self, clock: Clock, randomness: Randomness, queues: MemoryQueues) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        randomness: Randomness,
+        queues: MemoryQueues,
+        latitude: Latitude = ORDERLY,
+    ) -> None:
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._randomness = randomness
         self._queues = queues
+        self._latitude = latitude
         self._rules: dict[str, dict[str, _Rule]] = {"default": {}}
 
     # --- what exists ---
@@ -73,8 +81,12 @@ class MemoryBus:
     # --- the port ---
 
     async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
-        self.calls["put"] += 1
         await asyncio.sleep(0)
+        return self.put_now(bus, entries)
+
+    def put_now(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
+        """`put`, at once."""
+        self.calls["put"] += 1
         rules = self._of(bus, "PutEvents")
         _require_batch(entries)
         failures: list[EntryFailure] = []
@@ -87,8 +99,12 @@ class MemoryBus:
         return failures
 
     async def require(self, bus: str) -> None:
-        self.calls["require"] += 1
         await asyncio.sleep(0)
+        self.require_now(bus)
+
+    def require_now(self, bus: str) -> None:
+        """`require`, at once."""
+        self.calls["require"] += 1
         self._of(bus, "DescribeEventBus")
 
     def emit(self, bus: str, entry: BusEntry, *, resources: Sequence[str] = ()) -> None:
@@ -125,9 +141,9 @@ class MemoryBus:
     def _deliver(self, rule: Rule, body: str, trace_header: str | None) -> None:
         # A target that is a FIFO queue has one static group.
         group = rule.name if self._queues.is_fifo(rule.queue) else None
-        self._queues.deliver(
-            rule.queue, QueueEntry(body, trace_header=trace_header, group_id=group)
-        )
+        entry = QueueEntry(body, trace_header=trace_header, group_id=group)
+        for _ in range(self._latitude.copies(rule.queue)):
+            self._queues.deliver(rule.queue, entry)
 
 
 def _body(envelope: Mapping[str, Any], detail: str) -> str:

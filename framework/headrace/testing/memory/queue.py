@@ -6,7 +6,7 @@ Nothing here waits; every method is told the time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -15,6 +15,7 @@ from uuid import UUID
 
 from headrace.limits import SQS_MAX_VISIBILITY
 from headrace.ports import Delivery, EntryFailure, QueueDepth, QueueEntry
+from headrace.testing.memory.latitude import Latitude
 from headrace.topology.model import Queue
 
 DEDUPLICATION_WINDOW: Final = timedelta(minutes=5)
@@ -43,27 +44,40 @@ class MemoryQueue:
     spec: Queue
     uuid: Callable[[], UUID]
     bury: Callable[[Queue, Message], None]
+    latitude: Latitude
     messages: dict[str, Message] = field(default_factory=dict)
     _hidden: dict[str, Message] = field(default_factory=dict)
     _oldest: datetime = _NEVER
     _seen: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
-    _waiting: dict[asyncio.Future[None], None] = field(default_factory=dict)
+    _watching: dict[object, Callable[[], None]] = field(default_factory=dict)
 
     # --- waiting ---
 
     async def changed(self, within: float) -> None:
         """Until something may have become available, or for so many seconds."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = None
+        changed = asyncio.Event()
+        unwatch = self.watch(changed.set)
         try:
-            await asyncio.wait([waiter], timeout=within)
+            async with asyncio.timeout(within):
+                await changed.wait()
+        except TimeoutError:
+            return
         finally:
-            del self._waiting[waiter]
+            unwatch()
+
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` when something may have become available; returns what ends that."""
+        key = object()
+        self._watching[key] = listener
+
+        def unwatch() -> None:
+            self._watching.pop(key, None)
+
+        return unwatch
 
     def wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        for listener in list(self._watching.values()):
+            listener()
 
     def next_due(self, now: datetime) -> datetime | None:
         """When the next hidden message can be received."""
@@ -74,7 +88,10 @@ class MemoryQueue:
 
     def put(self, entry: QueueEntry, now: datetime) -> None:
         if not self.spec.fifo or self._is_new(entry, now):
-            self.keep(Message(str(self.uuid()), entry, sent_at=now, due=now + entry.delay), now)
+            due = now + entry.delay
+            if not self.spec.fifo:
+                due += self.latitude.shows_after(self.spec.name)
+            self.keep(Message(str(self.uuid()), entry, sent_at=now, due=due), now)
 
     def keep(self, message: Message, now: datetime) -> None:
         self.messages[message.id] = message
@@ -117,9 +134,14 @@ class MemoryQueue:
     def _available(self) -> Iterator[Message]:
         # A group waits while one of its messages is in flight, but not for those of this call.
         blocked = {m.entry.group_id for m in self._hidden.values()} if self.spec.fifo else set()
-        for message in self.messages.values():
+        for message in self._in_order():
             if message.id not in self._hidden and message.entry.group_id not in blocked:
                 yield message
+
+    def _in_order(self) -> Iterable[Message]:
+        if self.spec.fifo:
+            return self.messages.values()
+        return self.latitude.order(self.spec.name, list(self.messages.values()))
 
     def _is_spent(self, message: Message) -> bool:
         limit = self.spec.max_receive_count
@@ -129,7 +151,8 @@ class MemoryQueue:
         message.receive_count += 1
         message.receipt = f"{message.id}/{self.uuid()}"
         message.received_at = now
-        self._hide(message, now + visibility, now)
+        hidden = self.latitude.hidden_for(self.spec.name, visibility, fifo=self.spec.fifo)
+        self._hide(message, now + hidden, now)
         return self._delivery(message, message.receipt)
 
     def _delivery(self, message: Message, receipt: str) -> Delivery:
@@ -182,9 +205,17 @@ class MemoryQueue:
         if self.spec.fifo and (stale or message.due <= now):
             return _invalid(index, "The receipt handle has expired.")
         if not stale:
-            self._forget(message)
-            self.wake()
+            self._end(message, now)
         return None
+
+    def _end(self, message: Message, now: datetime) -> None:
+        """Delete it; on a standard queue it may still come once more."""
+        back = None if self.spec.fifo else self.latitude.returns_after(self.spec.name)
+        if back is None:
+            self._forget(message)
+        else:
+            self._hide(message, now + back, now)
+        self.wake()
 
     def change(
         self, index: int, receipt: str, visibility: timedelta, now: datetime

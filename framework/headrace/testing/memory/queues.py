@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from headrace.errors import NotProvisioned, Refused
 from headrace.limits import SQS_BATCH_ENTRIES, SQS_MAX_VISIBILITY, SQS_MAX_WAIT
 from headrace.ports import Clock, Delivery, EntryFailure, QueueDepth, QueueEntry, Randomness
 from headrace.testing.memory.chance import ManualClock
+from headrace.testing.memory.latitude import ORDERLY, Latitude
 from headrace.testing.memory.queue import MemoryQueue, Message
 from headrace.testing.memory.refusals import entry_failure, require_batch, require_batch_size
 from headrace.topology.model import Queue
@@ -27,10 +28,11 @@ class MemoryQueues:
     `ManualClock` a hidden message comes back, even into an open poll, when it is advanced.
     """
 
-    def __init__(self, clock: Clock, randomness: Randomness) -> None:
+    def __init__(self, clock: Clock, randomness: Randomness, latitude: Latitude = ORDERLY) -> None:
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._randomness = randomness
+        self._latitude = latitude
         self._queues: dict[str, MemoryQueue] = {}
         self._stands_still = isinstance(clock, ManualClock)
         if isinstance(clock, ManualClock):
@@ -51,7 +53,9 @@ class MemoryQueues:
         if spec.name in self._queues:
             self._queues[spec.name].spec = spec
         else:
-            self._queues[spec.name] = MemoryQueue(spec, self._randomness.uuid, self._bury)
+            self._queues[spec.name] = MemoryQueue(
+                spec, self._randomness.uuid, self._bury, self._latitude
+            )
 
     def require_redrive(self) -> None:
         """Raises `NotProvisioned` when a dead-letter queue is not there, and `Refused` when
@@ -71,6 +75,19 @@ class MemoryQueues:
 
     def is_fifo(self, queue: str) -> bool:
         return self._queue(queue, "GetQueueAttributes").spec.fifo
+
+    def watch(self, queue: str, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever something may have become available, except by the mere
+        passing of time (see `next_due`). Returns what ends that."""
+        return self._queue(queue, "ReceiveMessage").watch(listener)
+
+    def next_due(self, queue: str) -> datetime | None:
+        """When the next hidden or delayed message of a queue can be received."""
+        return self._queue(queue, "ReceiveMessage").next_due(self._clock.now())
+
+    def is_empty(self, queue: str) -> bool:
+        """Whether nothing is in the queue, hidden or not."""
+        return not self._queue(queue, "GetQueueAttributes").messages
 
     def peek(self, queue: str) -> list[QueueEntry]:
         """Everything in the queue, hidden or not, oldest first, without receiving it."""
@@ -97,10 +114,6 @@ class MemoryQueues:
         for queue in self._queues.values():
             queue.wake()
 
-    async def _begin(self, method: str) -> None:
-        self.calls[method] += 1
-        await asyncio.sleep(0)
-
     # --- the port ---
 
     async def receive(
@@ -111,19 +124,15 @@ class MemoryQueues:
         wait: timedelta,
         visibility: timedelta | None = None,
     ) -> list[Delivery]:
-        await self._begin("receive")
-        held = self._queue(queue, "ReceiveMessage")
-        _require_range("ReceiveMessage", "limit", 1 <= limit <= SQS_BATCH_ENTRIES)
-        _require_range("ReceiveMessage", "wait", timedelta(0) <= wait <= SQS_MAX_WAIT)
-        _require_range("ReceiveMessage", "visibility", _is_visibility(visibility))
+        await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait.total_seconds()
-        while True:
-            taken = held.take(limit, _given(visibility, held.spec.visibility), self._clock.now())
-            left = until - loop.time()
-            if taken or left <= 0:
-                return taken
+        taken = self.receive_now(queue, limit=limit, wait=wait, visibility=visibility)
+        held = self._queue(queue, "ReceiveMessage")
+        while not taken and (left := until - loop.time()) > 0:
             await held.changed(min(left, self._until_due(held)))
+            taken = self._take(held, limit, visibility)
+        return taken
 
     def _until_due(self, held: MemoryQueue) -> float:
         now = self._clock.now()
@@ -134,7 +143,55 @@ class MemoryQueues:
         return (due - now).total_seconds()
 
     async def send(self, queue: str, entries: Sequence[QueueEntry]) -> list[EntryFailure]:
-        await self._begin("send")
+        await asyncio.sleep(0)
+        return self.send_now(queue, entries)
+
+    def deliver(self, queue: str, entry: QueueEntry) -> None:
+        """What a rule does: one message, at once, and not a call of ours."""
+        self._queue(queue, "SendMessage").put(entry, self._clock.now())
+
+    async def delete(self, queue: str, receipts: Sequence[str]) -> list[EntryFailure]:
+        await asyncio.sleep(0)
+        return self.delete_now(queue, receipts)
+
+    async def change_visibility(
+        self, queue: str, changes: Sequence[tuple[str, timedelta]]
+    ) -> list[EntryFailure]:
+        await asyncio.sleep(0)
+        return self.change_visibility_now(queue, changes)
+
+    async def depth(self, queue: str) -> QueueDepth:
+        await asyncio.sleep(0)
+        self.calls["depth"] += 1
+        return self._queue(queue, "GetQueueAttributes").depth(self._clock.now())
+
+    # --- the same without waiting, for whoever keeps the time himself ---
+
+    def receive_now(
+        self,
+        queue: str,
+        *,
+        limit: int,
+        wait: timedelta = timedelta(0),
+        visibility: timedelta | None = None,
+    ) -> list[Delivery]:
+        """What `receive` finds at its first look."""
+        self.calls["receive"] += 1
+        held = self._queue(queue, "ReceiveMessage")
+        _require_range("ReceiveMessage", "limit", 1 <= limit <= SQS_BATCH_ENTRIES)
+        _require_range("ReceiveMessage", "wait", timedelta(0) <= wait <= SQS_MAX_WAIT)
+        _require_range("ReceiveMessage", "visibility", _is_visibility(visibility))
+        return self._take(held, limit, visibility)
+
+    def look_again(
+        self, queue: str, *, limit: int, visibility: timedelta | None = None
+    ) -> list[Delivery]:
+        """What an open `receive` finds at a later look, which is no call of its own."""
+        return self._take(self._queue(queue, "ReceiveMessage"), limit, visibility)
+
+    def send_now(self, queue: str, entries: Sequence[QueueEntry]) -> list[EntryFailure]:
+        """`send`, at once."""
+        self.calls["send"] += 1
         held = self._queue(queue, "SendMessageBatch")
         require_batch("SendMessageBatch", len(entries))
         require_batch_size(entries)
@@ -144,21 +201,19 @@ class MemoryQueues:
                 held.put(replace(entry, attributes=dict(entry.attributes)), self._clock.now())
         return _failures(failures)
 
-    def deliver(self, queue: str, entry: QueueEntry) -> None:
-        """What a rule does: one message, at once, and not a call of ours."""
-        self._queue(queue, "SendMessage").put(entry, self._clock.now())
-
-    async def delete(self, queue: str, receipts: Sequence[str]) -> list[EntryFailure]:
-        await self._begin("delete")
+    def delete_now(self, queue: str, receipts: Sequence[str]) -> list[EntryFailure]:
+        """`delete`, at once."""
+        self.calls["delete"] += 1
         held = self._queue(queue, "DeleteMessageBatch")
         require_batch("DeleteMessageBatch", len(receipts))
         now = self._clock.now()
         return _failures(held.delete(index, receipt, now) for index, receipt in enumerate(receipts))
 
-    async def change_visibility(
+    def change_visibility_now(
         self, queue: str, changes: Sequence[tuple[str, timedelta]]
     ) -> list[EntryFailure]:
-        await self._begin("change_visibility")
+        """`change_visibility`, at once."""
+        self.calls["change_visibility"] += 1
         held = self._queue(queue, "ChangeMessageVisibilityBatch")
         require_batch("ChangeMessageVisibilityBatch", len(changes))
         now = self._clock.now()
@@ -167,9 +222,8 @@ class MemoryQueues:
             for index, (receipt, visibility) in enumerate(changes)
         )
 
-    async def depth(self, queue: str) -> QueueDepth:
-        await self._begin("depth")
-        return self._queue(queue, "GetQueueAttributes").depth(self._clock.now())
+    def _take(self, held: MemoryQueue, limit: int, visibility: timedelta | None) -> list[Delivery]:
+        return held.take(limit, _given(visibility, held.spec.visibility), self._clock.now())
 
 
 def _failures(answers: Iterable[EntryFailure | None]) -> list[EntryFailure]:

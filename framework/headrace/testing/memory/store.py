@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Final
 
 from headrace.errors import (
@@ -25,6 +26,7 @@ from headrace.ports import Action, Check, Clock, Delete, Item, ItemKey, Page, Pu
 from headrace.testing.expressions import CannotUpdate
 from headrace.testing.expressions.values import copied_item, invalid, item_bytes
 from headrace.testing.memory.actions import Prepared, prepare, require_key, stored_item
+from headrace.testing.memory.latitude import ORDERLY, Latitude
 from headrace.testing.memory.queries import Query
 from headrace.testing.memory.tables import MemoryTable
 from headrace.testing.memory.tokens import Tokens
@@ -35,10 +37,13 @@ _CHANGES: Final = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}
 
 class MemoryStore:
     """DynamoDB. `calls` counts calls by the name of the port's method. An expired item stays:
-    DynamoDB's own sweep may take days. An index follows its table at once."""
+    DynamoDB's own sweep may take days. An index follows its table at once, unless `latitude`
+    lets it lag."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, latitude: Latitude = ORDERLY) -> None:
         self.calls: Counter[str] = Counter()
+        self._clock = clock
+        self._latitude = latitude
         self._tokens = Tokens(clock)
         self._tables: dict[str, MemoryTable] = {}
 
@@ -47,9 +52,10 @@ class MemoryStore:
     def create(self, table: Table) -> None:
         """Make a table, unless it is there, and the indexes it does not have yet. Raises
         `Refused` for the name of an index that DynamoDB does not take."""
-        made = self._tables.setdefault(table.name, MemoryTable())
+        if table.name not in self._tables:
+            self._tables[table.name] = MemoryTable(table, self._clock, self._latitude)
         for index in table.indexes:
-            made.add_index(index)
+            self._tables[table.name].add_index(index)
 
     def items(self, table: str) -> list[Item]:
         """Every item of a table, by partition and sort key."""
@@ -77,22 +83,61 @@ class MemoryStore:
     def _write(self, key: ItemKey, item: Item | None) -> None:
         self._tables[key.table].write(key, item)
 
-    async def _begin(self, method: str) -> None:
-        self.calls[method] += 1
-        await asyncio.sleep(0)
+    def expire(self, table: str, before: datetime) -> list[Item]:
+        """What DynamoDB's sweep does at a time of its own: delete the items whose TTL attribute
+        lies before this moment. Returns them."""
+        return [copied_item(item) for item in self._table(table).expire(before)]
 
     # --- the port ---
 
     async def get(self, keys: Sequence[ItemKey]) -> list[Item | None]:
-        await self._begin("get")
+        await asyncio.sleep(0)
+        return self.get_now(keys)
+
+    async def transact(self, actions: Sequence[Action], *, token: str) -> None:
+        await asyncio.sleep(0)
+        self.transact_now(actions, token=token)
+
+    async def change(self, action: Put | Update | Delete) -> None:
+        await asyncio.sleep(0)
+        self.change_now(action)
+
+    async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
+        await asyncio.sleep(0)
+        self.write_now(actions)
+        return []
+
+    async def query(
+        self,
+        table: str,
+        pk: str,
+        *,
+        sk_prefix: str = "",
+        sk_before: str | None = None,
+        index: str | None = None,
+        limit: int | None = None,
+        start: Item | None = None,
+        forward: bool = True,
+        consistent: bool = False,
+    ) -> Page:
+        await asyncio.sleep(0)
+        asked = Query(pk, sk_prefix, sk_before, index, limit, start, forward, consistent)
+        return self.query_now(table, asked)
+
+    # --- the same without waiting, for whoever keeps the time himself ---
+
+    def get_now(self, keys: Sequence[ItemKey]) -> list[Item | None]:
+        """`get`, at once."""
+        self.calls["get"] += 1
         with _during("BatchGetItem"):
             _require_count("keys", len(keys), BATCH_GET_KEYS)
             self._require_keys(keys)
         found = [self._read(key) for key in keys]
         return [None if item is None else copied_item(item) for item in found]
 
-    async def transact(self, actions: Sequence[Action], *, token: str) -> None:
-        await self._begin("transact")
+    def transact_now(self, actions: Sequence[Action], *, token: str) -> None:
+        """`transact`, at once."""
+        self.calls["transact"] += 1
         with _during("TransactWriteItems"):
             _require_count("actions", len(actions), TRANSACTION_ACTIONS)
             prepared = [prepare(action) for action in actions]
@@ -133,8 +178,9 @@ class MemoryStore:
         if item is not None:
             self._tables[key.table].require_index_keys(item)
 
-    async def change(self, action: Put | Update | Delete) -> None:
-        await self._begin("change")
+    def change_now(self, action: Put | Update | Delete) -> None:
+        """`change`, at once."""
+        self.calls["change"] += 1
         with _during(_CHANGES[type(action)]):
             prepared = prepare(action)
             self._require_keys([prepared.key])
@@ -143,8 +189,9 @@ class MemoryStore:
                 raise _alone(outcome)
         self._write(prepared.key, outcome)
 
-    async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
-        await self._begin("write")
+    def write_now(self, actions: Sequence[Put | Delete]) -> None:
+        """`write`, at once, and with nothing left unprocessed."""
+        self.calls["write"] += 1
         with _during("BatchWriteItem"):
             _require_count("actions", len(actions), BATCH_WRITE_ITEMS)
             if any(action.condition is not None for action in actions):
@@ -155,7 +202,6 @@ class MemoryStore:
                 self._require_kept(action.key, item)
         for action, item in zip(actions, items, strict=True):
             self._write(action.key, item)
-        return []
 
     def _require_kept(self, key: ItemKey, item: Item | None) -> None:
         try:
@@ -163,24 +209,12 @@ class MemoryStore:
         except CannotUpdate as error:
             raise invalid(str(error)) from None
 
-    async def query(
-        self,
-        table: str,
-        pk: str,
-        *,
-        sk_prefix: str = "",
-        sk_before: str | None = None,
-        index: str | None = None,
-        limit: int | None = None,
-        start: Item | None = None,
-        forward: bool = True,
-        consistent: bool = False,
-    ) -> Page:
-        await self._begin("query")
-        asked = Query(pk, sk_prefix, sk_before, index, limit, start, forward, consistent)
+    def query_now(self, table: str, asked: Query) -> Page:
+        """`query`, at once."""
+        self.calls["query"] += 1
         with _during("Query"):
             asked.require_valid()
-            partition = self._table(table).partition(pk, index)
+            partition = self._table(table).partition(asked.pk, asked.index)
         return asked.page(partition)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Final, TypeAlias
 
 from headrace.errors import Refused
 from headrace.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
-from headrace.ports import AttributeValue, Item, ItemKey
+from headrace.ports import AttributeValue, Clock, Item, ItemKey
 from headrace.testing.expressions import CannotUpdate
 from headrace.testing.expressions.values import invalid
+from headrace.testing.memory.latitude import ORDERLY, Latitude
+from headrace.topology.model import Table
 
 _INDEX_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,252}")
 """DynamoDB's own limit is 255, as it is for the attributes that are named after the index."""
@@ -34,9 +37,12 @@ def _index_keys(index: str) -> dict[str, int]:
 class MemoryTable:
     """The items of one table, and the ones that stand in each of its indexes."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: Table, clock: Clock, latitude: Latitude = ORDERLY) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._latitude = latitude
         self._partitions: dict[str, _Rows] = {}
-        self._indexes: dict[str, dict[str, _Rows]] = {}
+        self._indexes: dict[str, _Index] = {}
 
     def add_index(self, index: str) -> None:
         """Make an index of what is there, unless it has been made. Raises `Refused` for a name
@@ -48,9 +54,9 @@ class MemoryTable:
                 code="ValidationException",
             )
         if index not in self._indexes:
-            self._indexes[index] = {}
+            self._indexes[index] = _Index(index)
             for item in self.items():
-                self._enter(index, item)
+                self._indexes[index].show((item["pk"]["S"], item["sk"]["S"]), item)
 
     def items(self) -> Iterator[Item]:
         """Every item, by partition and sort key."""
@@ -70,28 +76,32 @@ class MemoryTable:
             raise invalid(
                 f"The table does not have the index {index!r}; provision a topology that names it."
             )
-        return self._indexes[index].get(pk, {}).values()
+        return self._indexes[index].partition(pk, self._clock.now(), self.read)
 
     def write(self, key: ItemKey, item: Item | None) -> None:
         """Let this stand at the key, and nothing else."""
-        old = self._partitions.setdefault(key.pk, {}).pop((key.pk, key.sk), None)
+        rows = self._partitions.setdefault(key.pk, {})
+        rows.pop((key.pk, key.sk), None)
         if item is not None:
-            self._partitions[key.pk][key.pk, key.sk] = item
-        for index in self._indexes:
-            if old is not None:
-                self._leave(index, old)
-            if item is not None:
-                self._enter(index, item)
+            rows[key.pk, key.sk] = item
+        for name, index in self._indexes.items():
+            lag = self._latitude.index_lag(self._spec.name, name)
+            if lag:
+                index.show_later(key, self._clock.now() + lag)
+            else:
+                index.show((key.pk, key.sk), item)
 
-    def _enter(self, index: str, item: Item) -> None:
-        if all(_fits(item.get(name, {}), most) for name, most in _index_keys(index).items()):
-            keys = {name: item[name] for name in key_names(index)}
-            rows = self._indexes[index].setdefault(item[f"{index}_pk"]["S"], {})
-            rows[item["pk"]["S"], item["sk"]["S"]] = keys
+    def expire(self, before: datetime) -> list[Item]:
+        """Delete the items whose TTL attribute lies before this moment, and return them."""
+        limit = before.timestamp()
+        expired = [item for item in self.items() if self._expires_at(item) < limit]
+        for item in expired:
+            self.write(ItemKey(self._spec.name, item["pk"]["S"], item["sk"]["S"]), None)
+        return expired
 
-    def _leave(self, index: str, item: Item) -> None:
-        rows = self._indexes[index].get(item.get(f"{index}_pk", {}).get("S", ""), {})
-        rows.pop((item["pk"]["S"], item["sk"]["S"]), None)
+    def _expires_at(self, item: Item) -> float:
+        # DynamoDB's TTL looks at numbers only; whatever else stands there never expires.
+        return float(item.get(self._spec.ttl_attribute, {}).get("N", "inf"))
 
     def require_index_keys(self, item: Item) -> None:
         """Raises `Refused` for an index key that is empty, and `CannotUpdate` for one that is
@@ -106,6 +116,44 @@ class MemoryTable:
                         f"The key attribute {name} of the index {index} must be text of 1 to "
                         f"{most} bytes."
                     )
+
+
+class _Index:
+    """What one index holds. A change that it does not show yet is looked up once it is due."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rows: dict[str, _Rows] = {}
+        self._partition_of: dict[tuple[str, str], str] = {}
+        self._late: list[tuple[datetime, ItemKey]] = []
+
+    def partition(
+        self, pk: str, now: datetime, read: Callable[[ItemKey], Item | None]
+    ) -> Iterable[Item]:
+        due = [key for when, key in self._late if when <= now]
+        if due:
+            self._late = [(when, key) for when, key in self._late if when > now]
+            for key in due:
+                self.show((key.pk, key.sk), read(key))
+        return self._rows.get(pk, {}).values()
+
+    def show_later(self, key: ItemKey, when: datetime) -> None:
+        self._late.append((when, key))
+
+    def show(self, key: tuple[str, str], item: Item | None) -> None:
+        """Let the index say of this key what its item says, or nothing if there is none."""
+        before = self._partition_of.pop(key, None)
+        if before is not None:
+            self._rows[before].pop(key, None)
+        if item is not None and self._takes(item):
+            partition = item[f"{self._name}_pk"]["S"]
+            self._partition_of[key] = partition
+            keys = {name: item[name] for name in key_names(self._name)}
+            self._rows.setdefault(partition, {})[key] = keys
+
+    def _takes(self, item: Item) -> bool:
+        keys = _index_keys(self._name).items()
+        return all(_fits(item.get(name, {}), most) for name, most in keys)
 
 
 def _fits(value: AttributeValue, most: int) -> bool:
