@@ -44,6 +44,17 @@ soak: ## ORDERS orders (10000) while its processes are killed at random; SEED=n 
 	@.ci/with-dynoxide .venv/demo/bin/python -m services.soak \
 		--orders $(if $(filter file,$(origin ORDERS)),10000,$(ORDERS)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: simulate
+simulate: ## the sample shop on a simulated AWS with all faults on, SEEDS runs of it (1000)
+	@.ci/venv demo --with-headrace
+	@.venv/demo/bin/python -m services.simulation --seeds $(or $(SEEDS),1000) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))
+
+.PHONY: sabotage
+sabotage: ## take one protection out of the library at a time, and see the simulation notice
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m tests.sabotage $(ARGS)
+
 .PHONY: calls
 calls: ## what a message costs: AWS calls and DynamoDB units, counted on the ports
 	@.ci/venv demo --with-headrace
@@ -58,7 +69,8 @@ test-localstack: ## the tests that talk to LocalStack, which `make test` leaves 
 	@.ci/venv test --with-headrace
 	@python=$$(.ci/find-python 3.13) && PYTHON="$$python" .ci/venv localstack
 	@HEADRACE_LOCALSTACK_PYTHON="$(CURDIR)/.venv/localstack/bin/python" \
-		.ci/with-dynoxide .venv/test/bin/python -m pytest tests/integration/aws/test_localstack.py $(ARGS)
+		.ci/with-dynoxide .venv/test/bin/python -m pytest \
+		tests/contract tests/integration/aws/test_localstack.py -k localstack $(ARGS)
 
 .PHONY: mutants
 mutants: ## change the commit path in small ways, and list what no test notices; ARGS names modules

@@ -8,6 +8,9 @@ import pytest
 
 from headrace.events import registry
 
+# An installed headrace brings it along; a checkout on the path alone does not.
+pytest_plugins = ["headrace_pytest"]
+
 
 @pytest.fixture(autouse=True)
 def forget_events() -> Iterator[None]:

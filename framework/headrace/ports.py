@@ -274,6 +274,34 @@ class Store(Protocol):
         ...
 
 
+# --- far ahead -------------------------------------------------------------------------
+
+
+class Scheduler(Protocol):
+    """EventBridge Scheduler: one message into a queue, at a time that lies further ahead than
+    the 15 minutes of a queue's delay. For what is due sooner that delay is the better choice:
+    what becomes of a schedule whose time passes while it is being made, AWS does not say."""
+
+    async def schedule(self, name: str, at: datetime, queue: str, entry: QueueEntry) -> None:
+        """One message into `queue`, not before `at` and up to a minute later, at least once.
+
+        `name` is for one message in all of time, and of 1 to 64 characters: letters, digits,
+        `-`, `_` and `.`, the namespace among them. As long as a schedule of this name stands,
+        which AWS lets one do for a while after it fired, the call succeeds and changes
+        nothing. So a call whose answer was lost can be made again.
+
+        Raises `Refused` for what Scheduler does not carry: a time that has passed, a delay,
+        attributes, a trace header, a deduplication id, a group on a queue that is not FIFO.
+        Raises `NotProvisioned` when there is no such queue.
+        """
+        ...
+
+    async def cancel(self, name: str) -> None:
+        """Nothing more comes of this schedule, unless it fires at this moment. One that is not
+        there, because it fired, was cancelled or was never made, is cancelled already."""
+        ...
+
+
 # --- time and chance -------------------------------------------------------------------
 
 
@@ -298,5 +326,6 @@ class Ports:
     queues: Queues
     bus: Bus
     store: Store
+    scheduler: Scheduler
     clock: Clock
     randomness: Randomness

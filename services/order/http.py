@@ -115,7 +115,7 @@ async def post_order(request: Request) -> Response:
     became of it: under the same `Idempotency-Key`, or without one under the same order id.
     """
     command = PlaceOrder.model_validate_json(await request.body())
-    answer = await _placed(request.app.state.service, command, _idempotency_key(request))
+    answer = await placed(request.app.state.service, command, _idempotency_key(request))
     return JSONResponse(
         answer,
         status_code=HTTPStatus.CREATED,
@@ -141,7 +141,7 @@ async def healthz(request: Request) -> Response:
 # --- placing -----------------------------------------------------------------------------
 
 
-async def _placed(service: Connection, command: PlaceOrder, key: str | None) -> Any:
+async def placed(service: Connection, command: PlaceOrder, key: str | None) -> Any:
     """The answer to a request; raises `Conflict` if others were always faster."""
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(Conflict),

@@ -17,8 +17,14 @@ LIBRARY = ROOT / "framework" / "headrace"
 LAYERS = (
     ("errors", "outcome", "limits", "text"),
     ("events", "ports", "trace"),
-    ("envelope", "system", "attributes", "coalesce", "topology.model"),
-    ("aws", "testing", "dead_letter", "context", "policy", "filters", "observer", "entity"),
+    (
+        *("envelope", "system", "attributes", "coalesce", "schedules", "topology.model"),
+        *("testing.expressions", "testing.patterns"),
+    ),
+    (
+        *("aws", "dead_letter", "context", "policy", "filters", "observer", "entity"),
+        *("testing.memory", "testing.deliveries", "testing.runtime_api"),
+    ),
     ("observe", "codec", "expressions", "record"),
     ("transaction",),
     ("reads", "group"),
@@ -31,7 +37,8 @@ LAYERS = (
     ("client", "connection", "relay"),
     ("batch", "settle"),
     ("hosts",),
-    ("", "cli"),
+    ("testing.harness", "testing.simulation"),
+    ("", "cli", "testing"),
 )
 """From the ground up. A name covers the package of that name; `""` is `headrace` itself."""
 

@@ -12,11 +12,13 @@ from botocore.loaders import JSONFileLoader
 
 from headrace.hosts import emulator
 from tests.contract.deviations import expected_failure
+from tests.contract.emulators import brisk_ministack
 from tests.contract.world import MemoryWorld, World, aws_world
 
 BACKENDS = {
-    "queues": ("memory", "ministack"),
-    "bus": ("memory", "ministack"),
+    "queues": ("memory", "ministack", "localstack"),
+    "bus": ("memory", "ministack", "localstack"),
+    "scheduler": ("memory", "ministack", "localstack"),
     "store": ("memory", "ministack", "dynoxide"),
 }
 """By the folder of a test."""
@@ -25,10 +27,15 @@ NO_DYNOXIDE = pytest.mark.skipif(
     not os.environ.get("HEADRACE_DYNOXIDE"),
     reason="HEADRACE_DYNOXIDE does not name a dynoxide binary",
 )
+NO_LOCALSTACK = pytest.mark.skipif(
+    not os.environ.get("HEADRACE_LOCALSTACK_PYTHON"),
+    reason="HEADRACE_LOCALSTACK_PYTHON names no interpreter",
+)
 MARKS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "memory": (),
     "ministack": (pytest.mark.emulator,),
     "dynoxide": (pytest.mark.emulator, pytest.mark.dynoxide, NO_DYNOXIDE),
+    "localstack": (pytest.mark.emulator, pytest.mark.slow, NO_LOCALSTACK),
 }
 
 
@@ -64,13 +71,19 @@ def models_are_read_once() -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def ministack() -> AsyncIterator[str]:
-    async with emulator.ministack() as endpoint:
+    async with brisk_ministack() as endpoint:
         yield endpoint
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def dynoxide() -> AsyncIterator[str]:
     async with emulator.dynoxide() as endpoint:
+        yield endpoint
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def localstack() -> AsyncIterator[str]:
+    async with emulator.localstack() as endpoint:
         yield endpoint
 
 

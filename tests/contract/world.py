@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from headrace.aws.client import open_ports
-from headrace.aws.config import AwsConfig
+from headrace.aws.config import SERVICES, AwsConfig
 from headrace.aws.provision import provision
 from headrace.ports import Delivery, Ports
 from headrace.testing.memory import ManualClock, MemoryCloud, memory_ports
@@ -69,7 +69,7 @@ async def aws_world(endpoint: str) -> AsyncIterator[World]:
     config = AwsConfig(
         namespace=f"t{uuid4().hex[:12]}",
         region="us-east-1",
-        endpoints={"sqs": endpoint, "events": endpoint, "dynamodb": endpoint},
+        endpoints=dict.fromkeys(SERVICES, endpoint),
     )
     async with open_ports(config) as ports:
         yield AwsWorld(ports, config)

@@ -1,17 +1,18 @@
-"""One session, three clients, one value that holds them: how headrace reaches AWS.
+"""One session, its clients, one value that holds them: how headrace reaches AWS.
 
 Importing this module imports no AWS library: that waits until ports are opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from headrace.aws.config import SERVICES, AwsConfig
+from headrace.aws.config import AwsConfig
 from headrace.errors import ConfigurationError
 from headrace.limits import SQS_MAX_WAIT
 from headrace.ports import Ports
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_dynamodb.client import DynamoDBClient
     from types_aiobotocore_events.client import EventBridgeClient
+    from types_aiobotocore_scheduler.client import EventBridgeSchedulerClient
     from types_aiobotocore_sqs.client import SQSClient
+
+T = TypeVar("T")
 
 LOCAL_REGION: Final = "us-east-1"
 LOCAL_CREDENTIALS: Final = ("test", "test")
@@ -39,13 +43,34 @@ _CONNECTIONS: Final = 128
 for 20 s. Connections are opened when they are needed, so a high number costs nothing."""
 
 
+_AT_ONCE: Final = ("sqs", "events", "dynamodb")
+"""The clients that every service needs. Opening one reads a service model, which is most of a cold
+start; so that of Scheduler waits for the first schedule."""
+
+
+class Later(Generic[T]):
+    """What is opened by the first who asks for it, and is the same for all."""
+
+    def __init__(self, opening: Callable[[], Awaitable[T]]) -> None:
+        self._opening = opening
+        self._turn = asyncio.Lock()
+        self._opened: list[T] = []
+
+    async def __call__(self) -> T:
+        async with self._turn:
+            if not self._opened:
+                self._opened.append(await self._opening())
+        return self._opened[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """The open clients of one session."""
+    """The clients of one session: three that are open, and one that is opened when asked for."""
 
     sqs: SQSClient
     events: EventBridgeClient
     dynamodb: DynamoDBClient
+    scheduler: Later[EventBridgeSchedulerClient]
 
 
 def preload() -> None:
@@ -56,7 +81,9 @@ def preload() -> None:
         import_module(module)
 
 
-_ADAPTERS: Final = tuple(f"headrace.aws.{name}" for name in ("dynamodb", "eventbridge", "sqs"))
+_ADAPTERS: Final = tuple(
+    f"headrace.aws.{name}" for name in ("dynamodb", "eventbridge", "scheduler", "sqs")
+)
 
 
 @asynccontextmanager
@@ -67,24 +94,26 @@ async def open_ports(config: AwsConfig | None = None) -> AsyncIterator[Ports]:
     """
     from headrace.aws.dynamodb import DynamoDbStore
     from headrace.aws.eventbridge import EventBridgeBus
+    from headrace.aws.scheduler import EventBridgeScheduler
     from headrace.aws.sqs import SqsQueues
     from headrace.system import SystemClock, SystemRandomness
 
     config = config or AwsConfig.from_environment()
-    randomness = SystemRandomness()
+    clock, randomness = SystemClock(), SystemRandomness()
     async with open_clients(config) as clients:
         yield Ports(
             queues=SqsQueues(clients.sqs, config, randomness),
             bus=EventBridgeBus(clients.events, config),
             store=DynamoDbStore(clients.dynamodb, config, randomness),
-            clock=SystemClock(),
+            scheduler=EventBridgeScheduler(clients.scheduler, clients.sqs, config, clock),
+            clock=clock,
             randomness=randomness,
         )
 
 
 @asynccontextmanager
 async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
-    """The three clients, opened in turn and closed in reverse.
+    """The clients, opened in turn and closed in reverse.
 
     In turn, because what costs here is reading service models, which blocks the loop; the one
     thing worth waiting for, the credentials, is fetched once and before.
@@ -92,7 +121,7 @@ async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
     from aiobotocore.session import get_session
 
     session = get_session()
-    if all(config.is_local(service) for service in SERVICES):
+    if all(map(config.is_local, _AT_ONCE)):
         # Nobody answers for the instance's role on a laptop; asking costs seconds.
         session.get_component("credential_provider").remove("iam-role")
     region = _region(config, session)
@@ -113,14 +142,15 @@ async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
                 )
             )
 
-        yield Clients(await opened("sqs"), await opened("events"), await opened("dynamodb"))
+        sqs, events, dynamodb = [await opened(service) for service in _AT_ONCE]
+        yield Clients(sqs, events, dynamodb, Later(lambda: opened("scheduler")))
 
 
 def _region(config: AwsConfig, session: AioSession) -> str:
     region = config.region or session.get_config_variable("region")
     if region:
         return str(region)
-    if all(config.is_local(service) for service in SERVICES):
+    if all(map(config.is_local, _AT_ONCE)):
         return LOCAL_REGION
     raise ConfigurationError(
         "No AWS region is set: set AWS_REGION (or a region in the AWS profile), "

@@ -13,14 +13,16 @@ from headrace.aws import localstack
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
     from types_aiobotocore_events.client import EventBridgeClient
+    from types_aiobotocore_scheduler.client import EventBridgeSchedulerClient
     from types_aiobotocore_sqs.client import SQSClient
 
-    Client: TypeAlias = SQSClient | EventBridgeClient | DynamoDBClient
+    Client: TypeAlias = SQSClient | EventBridgeClient | DynamoDBClient | EventBridgeSchedulerClient
 
 SERVICES: Final[Mapping[str, str]] = {
     "sqs": "AWS_ENDPOINT_URL_SQS",
     "events": "AWS_ENDPOINT_URL_EVENTBRIDGE",
     "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
+    "scheduler": "AWS_ENDPOINT_URL_SCHEDULER",
 }
 """The clients headrace opens, and the variable that gives each its endpoint. The variables are
 botocore's: they follow the service's id, and that of `events` is EventBridge."""
@@ -32,18 +34,20 @@ DEFAULT_BUS: Final = "default"
 class AwsConfig:
     """Which AWS to talk to, and how names there begin.
 
-    `endpoints` gives URLs by client name: `sqs`, `events`, `dynamodb`. Without one, botocore
-    decides, and it reads `AWS_ENDPOINT_URL`, its per-service forms, and the shared config file.
+    `endpoints` gives URLs by client name: `sqs`, `events`, `dynamodb`, `scheduler`. Without one,
+    botocore decides, and it reads `AWS_ENDPOINT_URL`, its per-service forms, and the shared config
+    file. `scheduler_role` is the ARN of the role as which EventBridge Scheduler sends.
     """
 
     namespace: str = ""
     region: str | None = None
     endpoints: Mapping[str, str] = field(default_factory=dict)
+    scheduler_role: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> AwsConfig:
-        """Read HEADRACE_NAMESPACE, AWS_REGION or AWS_DEFAULT_REGION, AWS_ENDPOINT_URL and its
-        per-service forms, LOCALSTACK_HOST and USE_LOCALSTACK.
+        """Read HEADRACE_NAMESPACE, HEADRACE_SCHEDULER_ROLE_ARN, AWS_REGION or AWS_DEFAULT_REGION,
+        AWS_ENDPOINT_URL and its per-service forms, LOCALSTACK_HOST and USE_LOCALSTACK.
 
         Raises `ConfigurationError` when LocalStack is asked for and localstack-client missing.
         """
@@ -52,6 +56,7 @@ class AwsConfig:
             namespace=environ.get("HEADRACE_NAMESPACE", "").strip(),
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
             endpoints={service: url for service, url in found.items() if url},
+            scheduler_role=environ.get("HEADRACE_SCHEDULER_ROLE_ARN", "").strip() or None,
         )
 
     def physical(self, name: str) -> str:

@@ -63,11 +63,13 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "RequestLimitExceeded": _SLOW_DOWN,
     "LimitExceededException": _SLOW_DOWN,
     "ProvisionedThroughputExceededException": _SLOW_DOWN,
+    "ServiceQuotaExceededException": _SLOW_DOWN,  # Scheduler's, for the rate of calls as well
     "OverLimit": Fault(Throttled, "finish messages in flight before receiving more"),
     # another writer has the item for a moment; nothing happened
     "TransactionConflictException": Fault(Throttled, "try again"),
     "ReplicatedWriteConflictException": Fault(Throttled, "try again"),
     "ConcurrentModificationException": Fault(Throttled, "try again"),
+    "ConflictException": Fault(Throttled, "try again"),
     # whether it happened is not known
     "TransactionInProgressException": Fault(
         Unreachable, "an earlier call with this token has not ended; try again with the same token"
@@ -104,8 +106,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Refused, "an item collection may hold 10 GB; spread it over more partition keys"
     ),
 }
-"""Error codes of SQS, EventBridge and DynamoDB. A code that is not listed is judged by its
-HTTP status: 429 is `Throttled`, 5xx is `Unreachable`, the rest is `Refused`."""
+"""Error codes of SQS, EventBridge, DynamoDB and Scheduler. A code that is not listed is judged by
+its HTTP status: 429 is `Throttled`, 5xx is `Unreachable`, the rest is `Refused`."""
 
 _SAID: Final[Mapping[str, Fault]] = {
     "Cannot read from backfilling": Fault(Throttled, "wait until the index is active"),

@@ -11,6 +11,7 @@ import pytest
 from headrace.errors import Refused
 from headrace.ports import BusEntry
 from headrace.topology.model import Bus, Rule, Topology
+from tests.contract.deviations import deviates
 from tests.contract.topologies import queue
 from tests.contract.world import World
 
@@ -27,7 +28,7 @@ class Case(NamedTuple):
 CASES = (
     Case("exact-text", {"a": ["x", "y"]}, {"a": "y"}, {"a": "z"}),
     Case("exact-number", {"a": [1]}, {"a": 1}, {"a": "1"}),
-    Case("exact-boolean", {"a": [True]}, {"a": True}, {"a": 1}),
+    Case("exact-boolean", {"a": [True]}, {"a": True}, {"a": False}),
     Case("null", {"a": [None]}, {"a": None}, {"b": 1}),
     Case("prefix", {"a": [{"prefix": "ab"}]}, {"a": "abc"}, {"a": "cab"}),
     Case("suffix", {"a": [{"suffix": "bc"}]}, {"a": "abc"}, {"a": "bca"}),
@@ -65,18 +66,18 @@ def entry(case: Case, detail: dict[str, Any]) -> BusEntry:
     return BusEntry(case.name, "Case", json.dumps(detail))
 
 
-async def test_a_rule_takes_what_its_pattern_says(world: World) -> None:
+async def assert_taken_and_left(world: World, cases: tuple[Case, ...]) -> None:
     rules = tuple(
         Rule(case.name, "shop", {"source": [case.name], "detail": case.pattern}, "orders")
-        for case in CASES
+        for case in cases
     )
     await world.provision(Topology(buses=(Bus("shop"),), queues=(queue(),), rules=rules))
 
-    for case in CASES:
+    for case in cases:
         entries = [entry(case, case.left), entry(case, case.taken)]
         assert await world.ports.bus.put("shop", entries) == []
 
-    assert await everything(world) == {case.name: [case.taken] for case in CASES}
+    assert await everything(world) == {case.name: [case.taken] for case in cases}
 
 
 async def everything(world: World) -> dict[str, list[Any]]:
@@ -90,6 +91,16 @@ async def everything(world: World) -> dict[str, list[Any]]:
             found.setdefault(body["source"], []).append(body["detail"])
 
 
+async def test_a_rule_takes_what_its_pattern_says(world: World) -> None:
+    await assert_taken_and_left(world, CASES)
+
+
+@deviates("true-equals-one")
+async def test_true_is_not_one(world: World) -> None:
+    await assert_taken_and_left(world, (Case("true", {"a": [True]}, {"a": True}, {"a": 1}),))
+
+
+@deviates("invalid-patterns-accepted")
 async def test_an_invalid_pattern_makes_no_rule(world: World) -> None:
     bad = Rule("bad", "shop", {"detail": {"a": "not a list"}}, "orders")
 

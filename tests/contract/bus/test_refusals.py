@@ -59,7 +59,7 @@ async def test_more_than_ten_entries_are_refused(world: World) -> None:
         await world.ports.bus.put("shop", [GOOD] * 11)
 
 
-@deviates("accepts-a-missing-source")
+@deviates("accepts-a-missing-source", "incomplete-calls-fail-by-entry")
 async def test_a_call_without_a_single_complete_entry_is_refused_as_a_whole(world: World) -> None:
     await world.provision(TOPOLOGY)
 
@@ -75,7 +75,7 @@ async def test_an_empty_call_is_refused(world: World) -> None:
         await world.ports.bus.put("shop", [])
 
 
-@deviates("accepts-events-over-one-megabyte")
+@deviates("accepts-events-over-one-megabyte", "events-end-at-256-kib")
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_entries_of_a_megabyte_together_are_refused(world: World) -> None:
     await world.provision(TOPOLOGY)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
+
+from headrace.errors import Refused
 from headrace.ports import Delivery, QueueEntry
+from tests.contract.deviations import deviates
 from tests.contract.topologies import FIFO_QUEUE, queue, queues
 from tests.contract.world import World
 
@@ -98,15 +102,15 @@ async def test_each_group_has_deduplication_ids_of_its_own(world: World) -> None
     assert sorted(bodies(await receive(world))) == ["a1", "b1"]
 
 
-async def test_an_entry_without_a_group_fails_alone(world: World) -> None:
+@deviates("entries-without-a-group-fail-alone")
+async def test_a_batch_in_which_an_entry_has_no_group_is_refused(world: World) -> None:
     await world.provision(FIFO_QUEUE)
 
-    (failure,) = await world.ports.queues.send(QUEUE, [entry("good"), QueueEntry("groupless")])
-
-    assert (failure.index, failure.retryable) == (1, False)
-    assert bodies(await receive(world)) == ["good"]
+    with pytest.raises(Refused):
+        await world.ports.queues.send(QUEUE, [entry("good"), QueueEntry("groupless")])
 
 
+@deviates("earlier-receipts-delete-from-fifo-queues")
 async def test_a_delete_after_the_visibility_ended_fails(world: World) -> None:
     await world.provision(queues(queue(QUEUE, visibility=SECOND)))
     await send(world, entry("slow"))

@@ -82,6 +82,7 @@ async def test_a_changed_visibility_does_not_carry_over_to_the_next_receive(worl
     assert third.receive_count == 3
 
 
+@deviates("sender-faults-not-marked")
 async def test_a_change_that_cannot_be_made_fails_alone(world: World) -> None:
     await world.provision(ONE_QUEUE)
     first = await sent_and_received(world)
@@ -106,6 +107,7 @@ async def test_no_visibility_is_longer_than_twelve_hours(world: World) -> None:
     assert not failure.retryable
 
 
+@deviates("sender-faults-not-marked")
 async def test_the_visibility_of_a_deleted_message_cannot_be_changed(world: World) -> None:
     await world.provision(ONE_QUEUE)
     first = await sent_and_received(world)
@@ -158,6 +160,7 @@ async def test_deleting_by_a_stale_receipt_answers_success(world: World) -> None
     assert await world.ports.queues.delete("orders", [stale.receipt_handle]) == []
 
 
+@deviates("sender-faults-not-marked")
 async def test_a_delete_that_cannot_be_made_fails_alone(world: World) -> None:
     await world.provision(ONE_QUEUE)
     first = await sent_and_received(world)

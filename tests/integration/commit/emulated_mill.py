@@ -19,6 +19,7 @@ from headrace.aws.config import AwsConfig
 from headrace.aws.dynamodb import DynamoDbStore
 from headrace.aws.eventbridge import EventBridgeBus
 from headrace.aws.provision import provision
+from headrace.aws.scheduler import EventBridgeScheduler
 from headrace.aws.sqs import SqsQueues
 from headrace.hosts.worker import Worker
 from headrace.observer import Unobserved
@@ -174,7 +175,7 @@ async def impatient(clients: Clients, url: str, attempts: int | None) -> AsyncIt
             return await stack.enter_async_context(opening)
 
         sqs, events = await reopened(clients.sqs), await reopened(clients.events)
-        yield Clients(sqs, events, await reopened(clients.dynamodb))
+        yield Clients(sqs, events, await reopened(clients.dynamodb), clients.scheduler)
 
 
 def _impatient(session: AioSession, client: Client, url: str, attempts: int | None) -> Any:
@@ -195,11 +196,12 @@ def _impatient(session: AioSession, client: Client, url: str, attempts: int | No
 
 def ports_on(clients: Clients, config: AwsConfig) -> Ports:
     """What `open_ports` makes of the clients that it opens."""
-    randomness = SystemRandomness()
+    clock, randomness = SystemClock(), SystemRandomness()
     return Ports(
         queues=SqsQueues(clients.sqs, config, randomness),
         bus=EventBridgeBus(clients.events, config),
         store=DynamoDbStore(clients.dynamodb, config, randomness),
-        clock=SystemClock(),
+        scheduler=EventBridgeScheduler(clients.scheduler, clients.sqs, config, clock),
+        clock=clock,
         randomness=randomness,
     )

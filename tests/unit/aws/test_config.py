@@ -11,7 +11,12 @@ from headrace.aws.config import AwsConfig
 from headrace.errors import ConfigurationError
 
 EMULATOR = "http://127.0.0.1:4566"
-EVERYWHERE = {"sqs": EMULATOR, "events": EMULATOR, "dynamodb": EMULATOR}
+EVERYWHERE = {
+    "sqs": EMULATOR,
+    "events": EMULATOR,
+    "dynamodb": EMULATOR,
+    "scheduler": EMULATOR,
+}
 
 
 def test_names_begin_with_the_namespace() -> None:
@@ -68,6 +73,7 @@ def test_one_endpoint_serves_all_services() -> None:
         ("AWS_ENDPOINT_URL_SQS", "sqs"),
         ("AWS_ENDPOINT_URL_EVENTBRIDGE", "events"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb"),
+        ("AWS_ENDPOINT_URL_SCHEDULER", "scheduler"),
     ],
 )
 def test_the_endpoint_of_one_service_goes_before_the_common_one(
@@ -77,6 +83,15 @@ def test_the_endpoint_of_one_service_goes_before_the_common_one(
     config = AwsConfig.from_environment({"AWS_ENDPOINT_URL": EMULATOR, variable: other})
 
     assert config.endpoints == EVERYWHERE | {service: other}
+
+
+@pytest.mark.parametrize(("given", "role"), [("arn:x", "arn:x"), (" ", None), (None, None)])
+def test_the_role_of_schedules_is_named_by_the_environment(
+    given: str | None, role: str | None
+) -> None:
+    environ = {} if given is None else {"HEADRACE_SCHEDULER_ROLE_ARN": given}
+
+    assert AwsConfig.from_environment(environ).scheduler_role == role
 
 
 def test_endpoints_can_be_ignored_as_botocore_ignores_them() -> None:

@@ -65,6 +65,8 @@ def translate(error: BaseException, operation: str = "PutEvents") -> CloudError:
         ("RequestThrottled", Throttled),
         ("OverLimit", Throttled),
         ("TransactionConflictException", Throttled),
+        ("ConflictException", Throttled),
+        ("ServiceQuotaExceededException", Throttled),
         ("TransactionInProgressException", Unreachable),
         ("InternalServerError", Unreachable),
         ("InternalFailure", Unreachable),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from headrace.testing.expressions.values import invalid
@@ -31,14 +32,15 @@ class Token(NamedTuple):
 END: Final = Token("end", "")
 
 
-def tokens(text: str) -> list[Token]:
+@lru_cache(maxsize=256)
+def tokens(text: str) -> tuple[Token, ...]:
     """The tokens of an expression, `END` last. Raises `Refused` at the first character that
     begins none, and when the expression is empty or over 4 KB."""
     if not text.strip():
         raise invalid("The expression is empty.")
     if len(text.encode()) > EXPRESSION_BYTES:
         raise invalid(f"The expression is over the limit of {EXPRESSION_BYTES} bytes.")
-    return [*_split(text), END]
+    return (*_split(text), END)
 
 
 def _split(text: str) -> list[Token]:

@@ -16,6 +16,7 @@ from headrace.ports import Clock, Ports, Randomness
 from headrace.testing.memory.bus import MemoryBus
 from headrace.testing.memory.chance import ManualClock, SeededRandomness
 from headrace.testing.memory.queues import MemoryQueues
+from headrace.testing.memory.scheduler import MemoryScheduler
 from headrace.testing.memory.store import MemoryStore
 from headrace.topology.model import Topology
 
@@ -24,6 +25,7 @@ __all__ = [
     "MemoryBus",
     "MemoryCloud",
     "MemoryQueues",
+    "MemoryScheduler",
     "MemoryStore",
     "SeededRandomness",
     "memory_ports",
@@ -40,12 +42,13 @@ class MemoryCloud(Generic[ClockT]):
     queues: MemoryQueues
     bus: MemoryBus
     store: MemoryStore
+    scheduler: MemoryScheduler
     clock: ClockT
     randomness: Randomness
 
     @property
     def ports(self) -> Ports:
-        return Ports(self.queues, self.bus, self.store, self.clock, self.randomness)
+        return Ports(self.queues, self.bus, self.store, self.scheduler, self.clock, self.randomness)
 
     def provision(self, topology: Topology) -> None:
         """Make everything the topology names; what is there already keeps its content.
@@ -81,4 +84,5 @@ def memory_ports(
     randomness = randomness or SeededRandomness()
     queues = MemoryQueues(clock, randomness)
     bus = MemoryBus(clock, randomness, queues)
-    return MemoryCloud(queues, bus, MemoryStore(clock), clock, randomness)
+    scheduler = MemoryScheduler(clock, queues)
+    return MemoryCloud(queues, bus, MemoryStore(clock), scheduler, clock, randomness)

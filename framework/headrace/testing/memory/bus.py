@@ -142,7 +142,7 @@ class MemoryBus:
         # A target that is a FIFO queue has one static group.
         group = rule.name if self._queues.is_fifo(rule.queue) else None
         entry = QueueEntry(body, trace_header=trace_header, group_id=group)
-        for _ in range(self._latitude.copies(rule.queue)):
+        for _ in range(self._latitude.copies(rule.queue, entry)):
             self._queues.deliver(rule.queue, entry)
 
 

@@ -90,7 +90,7 @@ class MemoryQueue:
         if not self.spec.fifo or self._is_new(entry, now):
             due = now + entry.delay
             if not self.spec.fifo:
-                due += self.latitude.shows_after(self.spec.name)
+                due += self.latitude.shows_after(self.spec.name, entry)
             self.keep(Message(str(self.uuid()), entry, sent_at=now, due=due), now)
 
     def keep(self, message: Message, now: datetime) -> None:
@@ -151,7 +151,13 @@ class MemoryQueue:
         message.receive_count += 1
         message.receipt = f"{message.id}/{self.uuid()}"
         message.received_at = now
-        hidden = self.latitude.hidden_for(self.spec.name, visibility, fifo=self.spec.fifo)
+        hidden = self.latitude.hidden_for(
+            self.spec.name,
+            visibility,
+            message.entry,
+            receive_count=message.receive_count,
+            fifo=self.spec.fifo,
+        )
         self._hide(message, now + hidden, now)
         return self._delivery(message, message.receipt)
 
@@ -198,7 +204,7 @@ class MemoryQueue:
     def delete(self, index: int, receipt: str, now: datetime) -> EntryFailure | None:
         """A stale receipt deletes nothing: on a standard queue that is answered as success,
         as SQS may do; on a FIFO queue it is a failure."""
-        message = self._named(receipt)
+        message = self.named(receipt)
         if message is None:
             return None if _is_receipt(receipt) else _not_a_receipt(index)
         stale = message.receipt != receipt
@@ -210,7 +216,11 @@ class MemoryQueue:
 
     def _end(self, message: Message, now: datetime) -> None:
         """Delete it; on a standard queue it may still come once more."""
-        back = None if self.spec.fifo else self.latitude.returns_after(self.spec.name)
+        back = None
+        if not self.spec.fifo:
+            back = self.latitude.returns_after(
+                self.spec.name, message.entry, receive_count=message.receive_count
+            )
         if back is None:
             self._forget(message)
         else:
@@ -222,7 +232,7 @@ class MemoryQueue:
     ) -> EntryFailure | None:
         if not _is_receipt(receipt):
             return _not_a_receipt(index)
-        message = self._named(receipt)
+        message = self.named(receipt)
         if message is None or message.receipt != receipt or message.received_at is None:
             return _invalid(index, "The message does not exist or was received again.")
         if message.due <= now:
@@ -233,7 +243,8 @@ class MemoryQueue:
         self.wake()
         return None
 
-    def _named(self, receipt: str) -> Message | None:
+    def named(self, receipt: str) -> Message | None:
+        """The message that a receipt handle names, whether or not it is the latest one."""
         return self.messages.get(receipt.partition("/")[0])
 
     # --- counting ---

@@ -94,6 +94,12 @@ class MemoryQueues:
         held = self._queue(queue, "ReceiveMessage").messages.values()
         return [message.entry for message in held]
 
+    def bodies(self, queue: str, receipts: Sequence[str]) -> list[str]:
+        """The bodies of the messages that these receipt handles name, as far as they are there."""
+        held = self._queue(queue, "ReceiveMessage")
+        found = map(held.named, receipts)
+        return [message.entry.body for message in found if message is not None]
+
     def _queue(self, name: str, operation: str) -> MemoryQueue:
         if name not in self._queues:
             raise NotProvisioned(
@@ -162,8 +168,7 @@ class MemoryQueues:
 
     async def depth(self, queue: str) -> QueueDepth:
         await asyncio.sleep(0)
-        self.calls["depth"] += 1
-        return self._queue(queue, "GetQueueAttributes").depth(self._clock.now())
+        return self.depth_now(queue)
 
     # --- the same without waiting, for whoever keeps the time himself ---
 
@@ -221,6 +226,11 @@ class MemoryQueues:
             held.change(index, receipt, visibility, now)
             for index, (receipt, visibility) in enumerate(changes)
         )
+
+    def depth_now(self, queue: str) -> QueueDepth:
+        """`depth`, at once."""
+        self.calls["depth"] += 1
+        return self._queue(queue, "GetQueueAttributes").depth(self._clock.now())
 
     def _take(self, held: MemoryQueue, limit: int, visibility: timedelta | None) -> list[Delivery]:
         return held.take(limit, _given(visibility, held.spec.visibility), self._clock.now())

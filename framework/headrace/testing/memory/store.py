@@ -61,6 +61,15 @@ class MemoryStore:
         """Every item of a table, by partition and sort key."""
         return [copied_item(item) for item in self._table(table).items()]
 
+    def tables(self) -> list[str]:
+        """The names of the tables there are."""
+        return list(self._tables)
+
+    def look(self, keys: Sequence[ItemKey]) -> list[Item | None]:
+        """The items at these keys, without a call."""
+        found = [self._table(key.table).read(key) for key in keys]
+        return [None if item is None else copied_item(item) for item in found]
+
     def _table(self, name: str) -> MemoryTable:
         if name not in self._tables:
             raise NotProvisioned(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Final
 
 from headrace.errors import Refused
-from headrace.ports import Action, Clock
+from headrace.ports import Action, Clock, Put
+from headrace.testing.expressions.values import copied_item
 
 TOKEN_LIFE: Final = timedelta(minutes=10)
 TOKEN_CHARACTERS: Final = 36
@@ -18,7 +18,7 @@ TOKEN_CHARACTERS: Final = 36
 @dataclass(frozen=True, slots=True)
 class _Committed:
     at: datetime
-    actions: str
+    actions: Sequence[Action]
 
 
 class Tokens:
@@ -37,7 +37,7 @@ class Tokens:
             )
         self._forget()
         known = self._committed.get(token)
-        if known is not None and known.actions != _digest(actions):
+        if known is not None and list(known.actions) != list(actions):
             raise _refused(
                 "This token was used for other actions within ten minutes; take a new one.",
                 "IdempotentParameterMismatchException",
@@ -45,7 +45,8 @@ class Tokens:
         return known is None
 
     def remember(self, token: str, actions: Sequence[Action]) -> None:
-        self._committed[token] = _Committed(self._clock.now(), _digest(actions))
+        """Only now that it was committed: whoever cancels one may use its token again."""
+        self._committed[token] = _Committed(self._clock.now(), [_copied(a) for a in actions])
 
     def _forget(self) -> None:
         oldest = self._clock.now() - TOKEN_LIFE
@@ -56,21 +57,10 @@ class Tokens:
             del self._committed[token]
 
 
+def _copied(action: Action) -> Action:
+    """Safe from whoever changes the item that he has put."""
+    return replace(action, item=copied_item(action.item)) if isinstance(action, Put) else action
+
+
 def _refused(message: str, code: str) -> Refused:
     return Refused(message, operation="TransactWriteItems", code=code)
-
-
-def _digest(actions: Sequence[Action]) -> str:
-    return sha256(repr([_frozen(action) for action in actions]).encode()).hexdigest()
-
-
-def _frozen(value: object) -> Hashable:
-    """The same for the same parameters, whatever the order of their mappings."""
-    if is_dataclass(value):
-        parts = [(part.name, _frozen(getattr(value, part.name))) for part in fields(value)]
-        return type(value).__name__, tuple(parts)
-    if isinstance(value, Mapping):
-        return tuple(sorted((key, _frozen(inner)) for key, inner in value.items()))
-    if isinstance(value, list | tuple):
-        return tuple(map(_frozen, value))
-    return repr(value)

@@ -1,0 +1,172 @@
+"""One queue of a service under test: what comes through it, and what it could not be rid of."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from headrace.batch import Batch
+from headrace.dead_letter import NOTE_ATTRIBUTE, original_id
+from headrace.errors import DecodeError
+from headrace.events import Message
+from headrace.limits import SQS_ATTRIBUTES, SQS_BATCH_ENTRIES
+from headrace.observer import Unobserved
+from headrace.outcome import Ack, DeadLetter, Outcome, Retry
+from headrace.pipeline import Pipeline
+from headrace.ports import Attribute, Delivery, QueueEntry
+from headrace.settle import Settler
+from headrace.testing.memory import ManualClock, MemoryCloud
+from headrace.topology.model import dead_letter_queue
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message in a dead-letter queue, and why it is there.
+
+    `queue` is the one it came from. `handler` and `error` are the handler that gave it up and what
+    it raised, if one did; `message` is what the body says, if it can be read. `attempts` counts
+    receives.
+    """
+
+    queue: str
+    body: str
+    reason: str
+    attempts: int
+    handler: str | None = None
+    error: BaseException | None = None
+    correlation_id: str | None = None
+    message: Message | None = None
+
+    def __str__(self) -> str:
+        who = f", given up by {self.handler}" if self.handler else ""
+        return f"{name_of(self.body)} from the queue {self.queue!r}{who}: {self.reason}"
+
+
+class Intake:
+    """Receives as Lambda does: a batch at a time, deleted by the host where nothing failed."""
+
+    def __init__(self, cloud: MemoryCloud[ManualClock], pipeline: Pipeline, queue: str) -> None:
+        self.queue = queue
+        self.service = pipeline.service
+        self._queues = cloud.queues
+        self._randomness = cloud.randomness
+        self._settler = Settler(cloud.queues, cloud.clock, deletes=False)
+        self._batch = Batch(
+            pipeline.service.name,
+            pipeline.consume,
+            self._settle,
+            limiter=nullcontext(),
+            clock=cloud.clock,
+            observer=Unobserved(),
+        )
+        self._last: dict[str, Retry | DeadLetter] = {}
+        self._handled: dict[str, Delivery] = {}
+
+    async def run(self) -> bool:
+        """Handle one batch of what can be received now, if there is anything."""
+        deliveries = self._queues.receive_now(self.queue, limit=SQS_BATCH_ENTRIES)
+        outcomes = await self._batch.run(deliveries)
+        done = [d for d in deliveries if isinstance(outcomes[d.message_id], (Ack, DeadLetter))]
+        if done:
+            self._queues.delete_now(self.queue, [d.receipt_handle for d in done])
+        return bool(deliveries)
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome) -> Outcome:
+        outcome = await self._settler.settle(delivery, outcome)
+        if isinstance(outcome, Ack):
+            self._handled[original_id(delivery)] = delivery
+            self._last.pop(delivery.body, None)
+        else:
+            self._last[delivery.body] = outcome
+        return outcome
+
+    def redeliver(self) -> None:
+        """Bring everything that was handled once more."""
+        for delivery in self._handled.values():
+            self._queues.deliver(self.queue, self._again(delivery))
+
+    def _again(self, delivery: Delivery) -> QueueEntry:
+        attributes = dict(delivery.attributes)
+        if len(attributes) < SQS_ATTRIBUTES:
+            # To SQS it is a new message. A body without an id of its own is known by its first one.
+            known = to_json({"message_id": original_id(delivery)}).decode()
+            attributes.setdefault(NOTE_ATTRIBUTE, Attribute(known, "String.json"))
+        return QueueEntry(
+            delivery.body,
+            group_id=delivery.group_id,
+            deduplication_id=str(self._randomness.uuid()) if delivery.fifo else None,
+            trace_header=delivery.trace_header,
+            attributes=attributes,
+        )
+
+    def left(self) -> str:
+        """What is in the queue, for whoever wonders why."""
+        entries = self._queues.peek(self.queue)
+        holds = f"the queue {self.queue!r} holds {counted(len(entries), 'message')}"
+        said = [self._why(entry) for entry in entries[:3]]
+        return f"{holds} ({'; '.join(said)}{'; …' if len(entries) > 3 else ''})"
+
+    def _why(self, entry: QueueEntry) -> str:
+        last = self._last.get(entry.body)
+        if last is None:
+            return name_of(entry.body)
+        who = f" by {last.handler}" if last.handler else ""
+        return f"{name_of(entry.body)}, retried{who}: {last.reason}"
+
+    def error(self) -> BaseException | None:
+        """What the handler raised for the first message that is in the queue."""
+        found = [self._last.get(entry.body) for entry in self._queues.peek(self.queue)]
+        return next((last.error for last in found if last is not None), None)
+
+    def letters(self) -> list[Letter]:
+        """What is in the dead-letter queue, oldest first."""
+        return [self._letter(e) for e in self._queues.peek(dead_letter_queue(self.queue))]
+
+    def _letter(self, entry: QueueEntry) -> Letter:
+        last = self._last.get(entry.body)
+        note = _note_on(entry)
+        return Letter(
+            queue=self.queue,
+            body=entry.body,
+            reason=note.get("reason") or self._moved(last),
+            attempts=note.get("attempts") or self.service.queue_settings.max_receive_count,
+            handler=note.get("handler") or (last.handler if last else None),
+            error=last.error if last else None,
+            correlation_id=note.get("correlation_id"),
+            message=self._message(entry),
+        )
+
+    def _moved(self, last: Retry | DeadLetter | None) -> str:
+        most = self.service.queue_settings.max_receive_count
+        why = f": {last.reason}" if last else "."
+        return f"SQS moved it after {most} receives, none of which settled it{why}"
+
+    def _message(self, entry: QueueEntry) -> Message | None:
+        delivery = Delivery("", "", entry.body, self.queue, attributes=entry.attributes)
+        try:
+            return self.service.codec(self.queue).decode(delivery).message
+        except DecodeError:
+            return None
+
+
+def name_of(body: str) -> str:
+    """What a body says it is."""
+    try:
+        wire = from_json(body)
+    except ValueError:
+        return "A body that is not JSON"
+    name = wire.get("detail-type") if isinstance(wire, dict) else None
+    return name if isinstance(name, str) else "A body without a detail-type"
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s'[: number != 1]}"
+
+
+def _note_on(entry: QueueEntry) -> dict[str, Any]:
+    attribute = entry.attributes.get(NOTE_ATTRIBUTE)
+    note = None if attribute is None else from_json(attribute.value)
+    return note if isinstance(note, dict) else {}

@@ -1,0 +1,70 @@
+"""pytest's part of `headrace.testing`: the seeds of simulations on its command line.
+
+Apart from the package, because pytest imports it in every project of an environment, and this
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pytest
+
+SEEDS: Final = 100
+"""Seeds of a simulation that nobody has said more about."""
+
+_CHUNK: Final = 25
+_CHUNKS: Final = 16
+
+_config: list[pytest.Config] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("headrace", "simulations")
+    group.addoption(
+        "--headrace-seeds", type=int, metavar="N", help="run each simulation with N seeds"
+    )
+    group.addoption(
+        "--headrace-seed", type=int, metavar="S", help="run each simulation with seed S alone"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _config.append(config)
+    config.addinivalue_line(
+        "markers", "headrace(seeds=100): runs a simulation, by default with so many seeds"
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _config.remove(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of many seeds becomes some tests of fewer, which may run on different processes."""
+    if "headrace_seeds" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("headrace")
+        own = marker.kwargs.get("seeds") if marker else None
+        seeds = asked_for() or range(own or SEEDS)
+        metafunc.parametrize("headrace_seeds", _chunks(seeds), ids=_id)
+
+
+def asked_for() -> Sequence[int] | None:
+    """The seeds that the command line names."""
+    for config in _config:
+        one, many = config.getoption("headrace_seed"), config.getoption("headrace_seeds")
+        if one is not None:
+            return [int(one)]
+        if many is not None:
+            return range(int(many))
+    return None
+
+
+def _chunks(seeds: Sequence[int]) -> list[Sequence[int]]:
+    size = max(_CHUNK, -(-len(seeds) // _CHUNKS))
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def _id(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]}-{seeds[-1]}"

@@ -1,0 +1,1 @@
+"""The sample shop on a simulated AWS where everything goes wrong that can."""
