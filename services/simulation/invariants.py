@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from headrace.testing import DeadLetter, World
+from headrace.testing import Letter, World
 from schemas.inventory import RestockItem, StockRejected, StockReserved
 from schemas.notification import CustomerNotified
 from schemas.order import OrderCancelled, OrderConfirmed, OrderPlaced
@@ -18,7 +18,7 @@ from services.simulation.shop import MAILS, PLACED, SHELF, is_reused
 def no_order_is_lost(aws: World) -> None:
     kept = {found.order_id for found in aws.all(Order, order)}
     sent = {command.order_id for command in aws.ledger(PLACED)}
-    known = {placed.order_id for _, placed in aws.sent(OrderPlaced)}
+    known = {placed.order_id for _, placed in aws.traffic(OrderPlaced)}
     assert kept == known, f"{sorted(kept)} are in the table, {sorted(known)} were announced"
     lost = sent - kept
     assert not lost, f"{sorted(lost)} were sent and are nowhere"
@@ -36,7 +36,7 @@ def every_order_ends_once(aws: World) -> None:
 def stock_adds_up(aws: World) -> None:
     left = {stock.sku: stock.available for stock in aws.all(Stock, inventory)}
     due = Counter(SHELF)
-    for _, command in aws.sent(RestockItem):
+    for _, command in aws.traffic(RestockItem):
         due[command.sku] += command.quantity
     for found in aws.all(Order, order):
         if found.status is OrderStatus.CONFIRMED:
@@ -70,7 +70,7 @@ def every_customer_is_notified_once(aws: World) -> None:
         assert events == 1, f"{found.order_id} has {events} events CustomerNotified"
 
 
-def is_expected(letter: DeadLetter) -> bool:
+def is_expected(letter: Letter) -> bool:
     """An order under an id that is taken is poisonous; nothing else is that the shop sends."""
     return letter.queue == order.name and is_reused(letter.reason)
 

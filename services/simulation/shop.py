@@ -44,7 +44,7 @@ async def orders(aws: World) -> None:
         await asyncio.sleep(_OFTEN_ENOUGH * random.random())
         await _order(aws, f"order-{number}")
         if random.random() < 0.2:
-            await aws.publish(RestockItem(sku="MUG", quantity=1))
+            await aws.send(RestockItem(sku="MUG", quantity=1))
     if random.random() < 0.2:
         await _reuse(aws, "order-0")
 
@@ -55,7 +55,7 @@ async def _order(aws: World, order_id: str) -> None:
         aws.ledger(PLACED).append(command)
         if aws.random.random() < 0.2:
             # The customer has pressed the button again: another command for the same order.
-            await aws.publish(command)
+            await aws.send(command)
 
 
 async def _taken(aws: World, command: PlaceOrder) -> bool:
@@ -66,7 +66,7 @@ async def _taken(aws: World, command: PlaceOrder) -> bool:
         return await aws.request(order, partial(_post, command, key))
     if way < 0.5:
         return bool(await aws.publish(CheckoutCompleted(**dict(command))))
-    return bool(await aws.publish(command))
+    return bool(await aws.send(command))
 
 
 async def _post(command: PlaceOrder, key: str | None, service: Connection) -> bool:
@@ -79,7 +79,7 @@ async def _reuse(aws: World, order_id: str) -> None:
     await aws.settled()
     stranger = Customer(name="Somebody Else", email="else@example.com")
     line = OrderLine(sku="TEA", quantity=1, unit_price=_PRICE)
-    await aws.publish(PlaceOrder(order_id=order_id, customer=stranger, lines=(line,)))
+    await aws.send(PlaceOrder(order_id=order_id, customer=stranger, lines=(line,)))
 
 
 def _command(aws: World, order_id: str) -> PlaceOrder:

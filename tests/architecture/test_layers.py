@@ -37,6 +37,7 @@ LAYERS = (
     ("client", "connection", "relay"),
     ("batch", "settle"),
     ("hosts",),
+    ("testing.letters",),
     ("testing.harness", "testing.simulation"),
     ("", "cli", "testing"),
 )

@@ -46,11 +46,6 @@ DEVIATIONS = (
         "A visibility beyond twelve hours is taken; AWS fails the entry.",
     ),
     Deviation(
-        "memory",
-        "entries-without-a-group-fail-alone",
-        "In a batch for a FIFO queue an entry without a group fails alone; AWS refuses the batch.",
-    ),
-    Deviation(
         "ministack",
         "entries-without-a-group-fail-alone",
         "In a batch for a FIFO queue an entry without a group fails alone; AWS refuses the batch.",

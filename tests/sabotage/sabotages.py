@@ -263,7 +263,11 @@ SABOTAGES: Final = (
     Sabotage("ack before dispatch", ack_before_dispatch),
     Sabotage("ids are not derived", ids_are_not_derived),
     Sabotage("no version check", no_version_check),
-    Sabotage("no fencing", no_fencing),
+    Sabotage(
+        "no fencing",
+        no_fencing,
+        Faults.only(pause=0.1, slow_handler=0.3, duplicate=0.3, expiry=0.3),
+    ),
     Sabotage(
         "lease is not renewed",
         lease_is_not_renewed,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.simulation.traces import trace
+
+ROOT = Path(__file__).parents[2]
 
 SEEDS = ("0", "1", "2")
 
@@ -24,7 +27,7 @@ def traces() -> bytes:
 def of_another_process(python: str, hash_seed: str) -> bytes:
     return subprocess.run(
         [python, "-m", "tests.simulation.traces", *SEEDS],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"{ROOT}/framework:{ROOT}"},
         stdout=subprocess.PIPE,
         check=True,
         timeout=300,

@@ -4,18 +4,19 @@ decides."""
 from __future__ import annotations
 
 from headrace.testing.deliveries import delivery_of
-from headrace.testing.harness import Harness, Letter, Unsettled, harness
+from headrace.testing.harness import Harness, Unsettled, harness
+from headrace.testing.letters import Letter
 from headrace.testing.memory import (
     ManualClock,
     MemoryBus,
     MemoryCloud,
     MemoryQueues,
+    MemoryScheduler,
     MemoryStore,
     SeededRandomness,
     memory_ports,
 )
 from headrace.testing.simulation import (
-    DeadLetter,
     Faults,
     Report,
     Rollout,
@@ -26,7 +27,6 @@ from headrace.testing.simulation import (
 )
 
 __all__ = [
-    "DeadLetter",
     "Faults",
     "Harness",
     "Letter",
@@ -34,6 +34,7 @@ __all__ = [
     "MemoryBus",
     "MemoryCloud",
     "MemoryQueues",
+    "MemoryScheduler",
     "MemoryStore",
     "Report",
     "Rollout",

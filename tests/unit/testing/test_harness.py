@@ -103,8 +103,8 @@ async def test_an_event_is_handled_and_so_is_all_that_comes_of_it() -> None:
         await aws.settled()
         [baked] = aws.published(LoafBaked)
         assert baked.pieces == 2
-        assert (await aws.get(Flour, "rye", service=oven)).kilos == 3
-        assert (await aws.get(Shelf, loaf="rye", service=counter)).pieces == 2
+        assert aws.get(Flour, "rye", service=oven).kilos == 3
+        assert aws.get(Shelf, loaf="rye", service=counter).pieces == 2
 
 
 async def test_nothing_is_handled_before_the_test_asks_for_it() -> None:
@@ -126,14 +126,14 @@ async def test_a_command_goes_to_its_owner() -> None:
     async with harness(oven) as aws:
         await aws.send(SweepOven(broom="new"))
         await aws.settled()
-        assert await aws.find(Shelf, "swept with the new broom") is not None
+        assert aws.find(Shelf, "swept with the new broom") is not None
 
 
 async def test_an_event_of_aws_itself_arrives_on_the_default_bus() -> None:
     async with harness(oven) as aws:
         await aws.publish(FlourDropped(key="rye"))
         await aws.settled()
-        assert (await aws.get(Flour, "rye")).kilos == 1
+        assert aws.get(Flour, "rye").kilos == 1
 
 
 async def test_a_message_without_any_envelope_goes_in_through_the_account() -> None:
@@ -206,7 +206,7 @@ async def test_an_event_that_is_delivered_twice_counts_once() -> None:
     async with harness(counter) as aws:
         await aws.publish(LoafBaked(loaf="rye"), times=2)
         await aws.settled()
-        assert (await aws.get(Shelf, "rye")).pieces == 1
+        assert aws.get(Shelf, "rye").pieces == 1
 
 
 async def test_two_events_of_the_same_content_count_twice() -> None:
@@ -214,7 +214,7 @@ async def test_two_events_of_the_same_content_count_twice() -> None:
         await aws.publish(LoafBaked(loaf="rye"))
         await aws.publish(LoafBaked(loaf="rye"))
         await aws.settled()
-        assert (await aws.get(Shelf, "rye")).pieces == 2
+        assert aws.get(Shelf, "rye").pieces == 2
 
 
 async def test_a_native_event_that_is_delivered_twice_counts_once() -> None:
@@ -222,7 +222,7 @@ async def test_a_native_event_that_is_delivered_twice_counts_once() -> None:
         await aws.publish(FlourDropped(key="rye"), times=2)
         assert (await aws.cloud.queues.depth("oven")).visible == 2
         await aws.settled()
-        assert (await aws.get(Flour, "rye")).kilos == 1
+        assert aws.get(Flour, "rye").kilos == 1
 
 
 async def test_a_command_can_be_delivered_more_than_once() -> None:
@@ -241,7 +241,7 @@ async def test_what_was_handled_comes_once_more_when_it_is_redelivered() -> None
         assert (await aws.cloud.queues.depth("oven")).visible == 1
         assert (await aws.cloud.queues.depth("counter")).visible == 1
         await aws.settled()
-        assert (await aws.get(Shelf, "rye", service=counter)).pieces == 1
+        assert aws.get(Shelf, "rye", service=counter).pieces == 1
         assert aws.published(Event) == [LoafBaked(loaf="rye"), LoafShelved(loaf="rye")]
 
 
@@ -269,7 +269,7 @@ async def test_a_message_that_has_no_id_of_its_own_is_the_same_when_it_is_redeli
         await aws.settled()
         await aws.redeliver()
         await aws.settled()
-        assert (await aws.get(Shelf, "rye")).pieces == 1
+        assert aws.get(Shelf, "rye").pieces == 1
 
 
 async def test_a_fifo_queue_does_not_swallow_a_delivery_that_the_test_wants_twice() -> None:
@@ -295,27 +295,27 @@ async def test_what_is_put_replaces_what_stood_there() -> None:
     async with harness(oven) as aws:
         await aws.put(RYE, Flour(kind="oat", kilos=1))
         await aws.put(Flour(kind="rye", kilos=9))
-        assert (await aws.get(Flour, "rye")).kilos == 9
-        assert (await aws.get(Flour, "oat")).kilos == 1
+        assert aws.get(Flour, "rye").kilos == 9
+        assert aws.get(Flour, "oat").kilos == 1
 
 
 async def test_an_entity_that_should_be_there_and_is_not_fails_the_test() -> None:
     async with harness(oven) as aws:
-        assert await aws.find(Flour, "rye") is None
+        assert aws.find(Flour, "rye") is None
         with pytest.raises(AssertionError, match=r"no Flour 'flour#rye' in the table 'oven'.*find"):
-            await aws.get(Flour, "rye")
+            aws.get(Flour, "rye")
 
 
 async def test_one_table_is_not_another() -> None:
     async with harness(oven, counter) as aws:
         await aws.put(RYE, service=oven)
-        assert await aws.find(Flour, "rye", service=counter) is None
+        assert aws.find(Flour, "rye", service=counter) is None
 
 
 async def test_two_harnesses_know_nothing_of_each_other() -> None:
     async with harness(oven) as one, harness(oven) as other:
         await one.put(RYE)
-        assert await other.find(Flour, "rye") is None
+        assert other.find(Flour, "rye") is None
 
 
 # --- work without a message ------------------------------------------------------------
@@ -330,7 +330,7 @@ async def test_a_transaction_outside_of_handlers_reaches_the_other_services() ->
             await aws.settled()
             assert aws.clock.now() == before, "there was nothing for the relay"
         assert aws.published(LoafBaked) == [LoafBaked(loaf="rye", pieces=4)]
-        assert (await aws.get(Shelf, "rye", service=counter)).pieces == 4
+        assert aws.get(Shelf, "rye", service=counter).pieces == 4
 
 
 async def test_the_relay_sends_what_a_process_committed_and_did_not_send(
@@ -514,7 +514,7 @@ async def test_a_table_must_be_named_where_there_are_several() -> None:
 async def test_a_service_that_is_not_in_the_harness_has_nothing_in_it() -> None:
     async with harness(oven) as aws:
         with pytest.raises(HeadraceError, match="'counter' is not in the harness, only oven"):
-            await aws.find(Shelf, "rye", service=counter)
+            aws.find(Shelf, "rye", service=counter)
         with pytest.raises(HeadraceError, match="not in the harness"):
             aws.dead_letters(counter)
 
@@ -544,7 +544,7 @@ async def test_an_event_that_is_heard_on_two_buses_needs_one_named() -> None:
             await aws.publish(LoafBaked(loaf="rye"))
         await aws.publish(LoafBaked(loaf="rye"), bus="market")
         await aws.settled()
-        assert await aws.find(Shelf, "rye", service=counter) is None
+        assert aws.find(Shelf, "rye", service=counter) is None
     assert len(runs) == 1
 
 

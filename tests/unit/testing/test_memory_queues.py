@@ -310,7 +310,6 @@ async def until_waiting() -> None:
         ("orders", QueueEntry("x", delay=15 * MINUTE + SECOND), "InvalidParameterValue"),
         ("orders", QueueEntry("x", delay=-SECOND), "InvalidParameterValue"),
         ("orders", QueueEntry("x", deduplication_id="1"), "InvalidParameterValue"),
-        ("orders.fifo", QueueEntry("x"), "MissingParameter"),
         ("orders.fifo", QueueEntry("x", group_id="a", delay=SECOND), "InvalidParameterValue"),
     ],
 )

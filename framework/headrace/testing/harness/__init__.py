@@ -20,13 +20,12 @@ from headrace.relay import Relay
 from headrace.service import ResourcesFactory, Service
 from headrace.testing.harness.account import Harness
 from headrace.testing.harness.definitions import refuse_unsound, with_resources
-from headrace.testing.harness.intake import Letter
 from headrace.testing.harness.pump import Pump, Unsettled
 from headrace.testing.harness.sendings import Sendings
 from headrace.testing.memory import ManualClock, memory_ports
 from headrace.topology.derive import topology
 
-__all__ = ["Harness", "Letter", "Unsettled", "harness"]
+__all__ = ["Harness", "Unsettled", "harness"]
 
 
 @asynccontextmanager

@@ -17,9 +17,9 @@ from headrace.events import Command, Event, Message, contract_of
 from headrace.outbox import bus_entry, refuse_unsendable
 from headrace.ports import BusEntry, ItemKey, Ports, Put, QueueEntry
 from headrace.service import Handler, Service
-from headrace.testing.harness.intake import Letter
 from headrace.testing.harness.pump import Pump, unexpected
 from headrace.testing.harness.sendings import Sendings
+from headrace.testing.letters import Letter
 from headrace.testing.memory import ManualClock, MemoryCloud
 from headrace.topology.derive import DEFAULT_BUS
 from headrace.transaction import first_version
@@ -65,32 +65,32 @@ class Harness:
         table = self._table(service)
         for entity in entities:
             key = key_of(entity, table)
-            (old,) = await self.cloud.store.get([key])
+            (old,) = self.cloud.store.look([key])
             version = version_of(old) if old else first_version(self.clock.now())
             await self.cloud.store.change(Put(table, to_item(entity, key, version + 1)))
 
-    async def get(
+    def get(
         self, cls: type[EntityT], *values: Any, service: Service | None = None, **fields: Any
     ) -> EntityT:
         """The entity with this key, as `tx.get` names it; an `AssertionError` if there is none."""
         key = key_for(cls, self._table(service), values, fields)
-        found = await self._read(cls, key)
+        found = self._read(cls, key)
         __tracebackhide__ = True
         if found is None:
             raise AssertionError(
                 f"There is no {cls.__name__} {key.pk!r} in the table {key.table!r}. If that is "
-                "right, write `assert await aws.find(…) is None`."
+                "right, write `assert aws.find(…) is None`."
             )
         return found
 
-    async def find(
+    def find(
         self, cls: type[EntityT], *values: Any, service: Service | None = None, **fields: Any
     ) -> EntityT | None:
         """The entity with this key, or `None`."""
-        return await self._read(cls, key_for(cls, self._table(service), values, fields))
+        return self._read(cls, key_for(cls, self._table(service), values, fields))
 
-    async def _read(self, cls: type[EntityT], key: ItemKey) -> EntityT | None:
-        (item,) = await self.cloud.store.get([key])
+    def _read(self, cls: type[EntityT], key: ItemKey) -> EntityT | None:
+        (item,) = self.cloud.store.look([key])
         return None if item is None else from_item(cls, item)
 
     @asynccontextmanager

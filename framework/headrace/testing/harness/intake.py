@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from headrace.batch import Batch
 from headrace.dead_letter import NOTE_ATTRIBUTE, original_id
-from headrace.errors import DecodeError
-from headrace.events import Message
 from headrace.limits import SQS_ATTRIBUTES, SQS_BATCH_ENTRIES
 from headrace.observer import Unobserved
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.pipeline import Pipeline
 from headrace.ports import Attribute, Delivery, QueueEntry
 from headrace.settle import Settler
+from headrace.testing.letters import Letter, letter_of, name_of
 from headrace.testing.memory import ManualClock, MemoryCloud
 from headrace.topology.model import dead_letter_queue
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A message in a dead-letter queue, and why it is there.
-
-    `queue` is the one it came from. `handler` and `error` are the handler that gave it up and what
-    it raised, if one did; `message` is what the body says, if it can be read. `attempts` counts
-    receives.
-    """
-
-    queue: str
-    body: str
-    reason: str
-    attempts: int
-    handler: str | None = None
-    error: BaseException | None = None
-    correlation_id: str | None = None
-    message: Message | None = None
-
-    def __str__(self) -> str:
-        who = f", given up by {self.handler}" if self.handler else ""
-        return f"{name_of(self.body)} from the queue {self.queue!r}{who}: {self.reason}"
 
 
 class Intake:
@@ -123,50 +97,9 @@ class Intake:
 
     def letters(self) -> list[Letter]:
         """What is in the dead-letter queue, oldest first."""
-        return [self._letter(e) for e in self._queues.peek(dead_letter_queue(self.queue))]
-
-    def _letter(self, entry: QueueEntry) -> Letter:
-        last = self._last.get(entry.body)
-        note = _note_on(entry)
-        return Letter(
-            queue=self.queue,
-            body=entry.body,
-            reason=note.get("reason") or self._moved(last),
-            attempts=note.get("attempts") or self.service.queue_settings.max_receive_count,
-            handler=note.get("handler") or (last.handler if last else None),
-            error=last.error if last else None,
-            correlation_id=note.get("correlation_id"),
-            message=self._message(entry),
-        )
-
-    def _moved(self, last: Retry | DeadLetter | None) -> str:
-        most = self.service.queue_settings.max_receive_count
-        why = f": {last.reason}" if last else "."
-        return f"SQS moved it after {most} receives, none of which settled it{why}"
-
-    def _message(self, entry: QueueEntry) -> Message | None:
-        delivery = Delivery("", "", entry.body, self.queue, attributes=entry.attributes)
-        try:
-            return self.service.codec(self.queue).decode(delivery).message
-        except DecodeError:
-            return None
-
-
-def name_of(body: str) -> str:
-    """What a body says it is."""
-    try:
-        wire = from_json(body)
-    except ValueError:
-        return "A body that is not JSON"
-    name = wire.get("detail-type") if isinstance(wire, dict) else None
-    return name if isinstance(name, str) else "A body without a detail-type"
+        entries = self._queues.peek(dead_letter_queue(self.queue))
+        return [letter_of(self.service, self.queue, e, self._last.get(e.body)) for e in entries]
 
 
 def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s'[: number != 1]}"
-
-
-def _note_on(entry: QueueEntry) -> dict[str, Any]:
-    attribute = entry.attributes.get(NOTE_ATTRIBUTE)
-    note = None if attribute is None else from_json(attribute.value)
-    return note if isinstance(note, dict) else {}

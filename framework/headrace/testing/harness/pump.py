@@ -11,7 +11,8 @@ from headrace.connection import Connection
 from headrace.pipeline import Pipeline
 from headrace.relay import INTERVAL, Relay, is_relayed
 from headrace.service import Service
-from headrace.testing.harness.intake import Intake, Letter, counted
+from headrace.testing.harness.intake import Intake, counted
+from headrace.testing.letters import Letter
 from headrace.testing.memory import ManualClock, MemoryCloud
 
 LONGEST: Final = timedelta(hours=1)

@@ -15,7 +15,12 @@ from headrace.ports import Clock, Delivery, EntryFailure, QueueDepth, QueueEntry
 from headrace.testing.memory.chance import ManualClock
 from headrace.testing.memory.latitude import ORDERLY, Latitude
 from headrace.testing.memory.queue import MemoryQueue, Message
-from headrace.testing.memory.refusals import entry_failure, require_batch, require_batch_size
+from headrace.testing.memory.refusals import (
+    entry_failure,
+    require_batch,
+    require_batch_size,
+    require_groups,
+)
 from headrace.topology.model import Queue
 
 FIFO_SUFFIX: Final = ".fifo"
@@ -200,6 +205,8 @@ class MemoryQueues:
         held = self._queue(queue, "SendMessageBatch")
         require_batch("SendMessageBatch", len(entries))
         require_batch_size(entries)
+        if held.spec.fifo:
+            require_groups(entries)
         failures = [entry_failure(i, e, fifo=held.spec.fifo) for i, e in enumerate(entries)]
         for entry, failure in zip(entries, failures, strict=True):
             if failure is None:

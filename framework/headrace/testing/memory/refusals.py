@@ -45,6 +45,16 @@ def require_batch_size(entries: Sequence[QueueEntry]) -> None:
         )
 
 
+def require_groups(entries: Sequence[QueueEntry]) -> None:
+    """Raises `Refused` when one message for a FIFO queue has no group: AWS takes none of them."""
+    if any(entry.group_id is None for entry in entries):
+        raise Refused(
+            "Each message for a FIFO queue needs a group_id.",
+            operation="SendMessageBatch",
+            code="MissingParameter",
+        )
+
+
 def message_bytes(entry: QueueEntry) -> int:
     """Body and user attributes (name, type and value); the trace header is free."""
     attributes = sum(
@@ -85,8 +95,6 @@ def _is_attribute(attribute: Attribute) -> bool:
 
 
 def _fifo_refusal(entry: QueueEntry) -> tuple[str, str] | None:
-    if entry.group_id is None:
-        return "MissingParameter", "A message for a FIFO queue needs a group_id."
     if entry.delay:
         return "InvalidParameterValue", "A FIFO queue takes no delay for a single message."
     return None

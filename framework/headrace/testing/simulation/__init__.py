@@ -10,11 +10,10 @@ from __future__ import annotations
 from headrace.testing.simulation.faults import KINDS, Faults
 from headrace.testing.simulation.run import Rollout
 from headrace.testing.simulation.simulate import Report, Violation, simulate, simulation
-from headrace.testing.simulation.world import DeadLetter, World
+from headrace.testing.simulation.world import World
 
 __all__ = [
     "KINDS",
-    "DeadLetter",
     "Faults",
     "Report",
     "Rollout",

@@ -8,10 +8,11 @@ from random import Random
 from typing import Final, TypeVar
 
 from headrace.ports import QueueEntry
+from headrace.testing.letters import name_of
 from headrace.testing.memory.latitude import Latitude
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.trace import Kind, Trace
-from headrace.testing.simulation.wording import ids_in, named
+from headrace.testing.simulation.wording import ids_in
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ class Liberties(Latitude):
 
     def _fault(self, entry: QueueEntry, queue: str, verb: str, how: str) -> None:
         if self._trace.on:
-            text = f"{queue} {verb} {named(entry.body)} {how}"
+            text = f"{queue} {verb} {name_of(entry.body)} {how}"
             self._trace.note(AWS, Kind.FAULT, text, ids_in(entry.body))
 
 

@@ -26,6 +26,7 @@ from headrace.ports import (
     Randomness,
     Update,
 )
+from headrace.testing.letters import name_of
 from headrace.testing.memory import MemoryBus, MemoryQueues, MemoryStore
 from headrace.testing.memory.queries import Query
 from headrace.testing.memory.scheduler import MemoryScheduler
@@ -38,7 +39,6 @@ from headrace.testing.simulation.wording import (
     detail_body,
     ids_in,
     ids_in_key,
-    named,
     ordinal,
     subject_of_actions,
     subject_of_bodies,
@@ -86,7 +86,7 @@ class WiredQueues:
     def _send(self, queue: str, entries: Sequence[QueueEntry]) -> list[EntryFailure]:
         failures = self._queues.send_now(queue, entries)
         for entry in entries if self._wire.trace.on else ():
-            text = f"sends {named(entry.body)} to {queue}"
+            text = f"sends {name_of(entry.body)} to {queue}"
             self._wire.note(Kind.SENT, text, ids_in(entry.body))
         return failures
 
@@ -382,7 +382,7 @@ def _received(wire: Wire, look: Callable[[], list[Delivery]]) -> list[Delivery]:
     for delivery in found if wire.trace.on else ():
         nth = f" for the {ordinal(delivery.receive_count)} time"
         again = nth if delivery.receive_count > 1 else ""
-        text = f"receives {named(delivery.body)} from {delivery.queue}{again}"
+        text = f"receives {name_of(delivery.body)} from {delivery.queue}{again}"
         wire.note(Kind.RECEIVED, text, ids_in(delivery.body))
     return found
 

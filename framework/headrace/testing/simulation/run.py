@@ -23,6 +23,7 @@ from headrace.events import contract_of
 from headrace.outcome import Ack, Outcome
 from headrace.ports import Delivery
 from headrace.service import Service
+from headrace.testing.letters import Letter, name_of
 from headrace.testing.simulation.chance import Allowed, Chance, DrawnRandomness, Fault
 from headrace.testing.simulation.cloud import Cloud
 from headrace.testing.simulation.faults import Faults
@@ -31,8 +32,8 @@ from headrace.testing.simulation.loop import START, LoopClock, SimulatedLoop, si
 from headrace.testing.simulation.ports import SERVICES
 from headrace.testing.simulation.process import Place
 from headrace.testing.simulation.trace import Entry, Kind, Trace
-from headrace.testing.simulation.wording import ids_in, named
-from headrace.testing.simulation.world import DeadLetter, World
+from headrace.testing.simulation.wording import ids_in
+from headrace.testing.simulation.world import World
 from headrace.topology.derive import topology
 
 ResourcesOf: TypeAlias = Callable[[World], AbstractAsyncContextManager[Any]]
@@ -69,7 +70,7 @@ class Setting:
     always: tuple[Invariant, ...] = ()
     faults: Faults = field(default_factory=Faults)
     resources: Mapping[str, ResourcesOf] = field(default_factory=dict)
-    expected_letter: Callable[[DeadLetter], bool] = lambda letter: False
+    expected_letter: Callable[[Letter], bool] = lambda letter: False
     workers: int = 2
 
 
@@ -359,7 +360,7 @@ class _Simulation:
             poisonous = letter.body in self.world.poison
             if not poisonous and not self._setting.expected_letter(letter):
                 id = " ".join(ids_in(letter.body)[:1])
-                what = f"{named(letter.body)} {id}".strip()
+                what = f"{name_of(letter.body)} {id}".strip()
                 sentence = f"{what} is a dead letter of {letter.queue!r}: {letter.reason}"
                 return Wrong("dead letters", sentence)
         bodies = {letter.body for letter in letters}
@@ -384,7 +385,7 @@ class _Watch:
         if isinstance(outcome, Ack) and not outcome.duplicate:
             self._acks.append((service, delivery.body))
         if self._trace.on:
-            text = f"{_said(outcome)} of {named(delivery.body)}"
+            text = f"{_said(outcome)} of {name_of(delivery.body)}"
             self._trace.note(self._loop.current.name, Kind.SETTLED, text, ids_in(delivery.body))
 
     def sent(self, service: str, outgoing: Outgoing) -> None:

@@ -14,8 +14,9 @@ from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from headrace.errors import ConfigurationError
-from headrace.events import Message
+from headrace.events import Command, Event, Message
 from headrace.service import Service
+from headrace.testing.letters import Letter
 from headrace.testing.simulation.faults import Faults
 from headrace.testing.simulation.page import as_page
 from headrace.testing.simulation.progress import Progress, told
@@ -31,7 +32,7 @@ from headrace.testing.simulation.run import (
 )
 from headrace.testing.simulation.shrink import shrunk
 from headrace.testing.simulation.timeline import as_text
-from headrace.testing.simulation.world import DeadLetter, World
+from headrace.testing.simulation.world import World
 
 Seeds: TypeAlias = int | Sequence[int]
 """How many, counted from 0, or which."""
@@ -86,7 +87,7 @@ def simulate(
     seeds: Seeds | None = None,
     faults: Faults | None = None,
     resources: Mapping[Service, ResourcesOf] | None = None,
-    expected_letter: Callable[[DeadLetter], bool] | None = None,
+    expected_letter: Callable[[Letter], bool] | None = None,
     workers: int = 2,
     pages: Path | None = PAGES,
     progress: Progress | None = None,
@@ -260,7 +261,10 @@ def _asked_for() -> Seeds:
 def _sending(messages: Sequence[Message]) -> Scenario:
     async def scenario(aws: World) -> None:
         for message in messages:
-            await aws.publish(message)
+            if isinstance(message, Event):
+                await aws.publish(message)
+            elif isinstance(message, Command):
+                await aws.send(message)
 
     return scenario
 

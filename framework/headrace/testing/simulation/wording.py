@@ -9,15 +9,7 @@ import orjson
 
 from headrace.ports import Action, Check, Delete, Put, Update
 from headrace.record import KEY_PREFIX
-
-
-def named(body: str) -> str:
-    """What a body says it is."""
-    wire = _wire(body)
-    name = wire.get("detail-type") if isinstance(wire, dict) else None
-    if isinstance(name, str):
-        return name
-    return "a body that is not JSON" if wire is None else "a body without a detail-type"
+from headrace.testing.letters import name_of
 
 
 def ids_in(body: str) -> tuple[str, ...]:
@@ -73,7 +65,7 @@ def subject_of_bodies(bodies: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     """What a call about these messages is about."""
     found = list(bodies)
     about = dict.fromkeys(id for body in found for id in ids_in(body)[:1])
-    return ", ".join(map(named, found)), tuple(about)
+    return ", ".join(map(name_of, found)), tuple(about)
 
 
 def subject_of_actions(actions: Iterable[Action]) -> tuple[str, tuple[str, ...]]:

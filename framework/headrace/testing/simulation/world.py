@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from typing import Any, Final, TypeVar
@@ -15,7 +14,6 @@ import orjson
 from headrace.client import send
 from headrace.connection import Connection, connect
 from headrace.context import current
-from headrace.dead_letter import NOTE_ATTRIBUTE
 from headrace.entity import (
     TYPE_ATTRIBUTE,
     Entity,
@@ -26,19 +24,21 @@ from headrace.entity import (
     to_item,
 )
 from headrace.errors import CloudError, Conflict, DefinitionError, DispatchError
-from headrace.events import Message, contract_of
+from headrace.events import Command, Event, Message, contract_of
 from headrace.ports import Item, Put, QueueEntry
 from headrace.relay import is_relayed
 from headrace.service import Service
+from headrace.testing.letters import Letter, letter_of, name_of
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.cloud import Cloud
 from headrace.testing.simulation.loop import SimulatedLoop
 from headrace.testing.simulation.process import Life
 from headrace.testing.simulation.trace import Kind, Trace
-from headrace.testing.simulation.wording import named
 from headrace.topology.model import dead_letter_queue
 
 MessageT = TypeVar("MessageT", bound=Message)
+EventT = TypeVar("EventT", bound=Event)
+CommandT = TypeVar("CommandT", bound=Command)
 T = TypeVar("T")
 
 SCENARIO: Final = "scenario"
@@ -49,20 +49,6 @@ _LOOK_EVERY: Final = 2.0
 
 _AGAIN: Final = 3.0
 """Seconds after which, at the latest, whoever made a request makes it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One message in the dead-letter queue of `queue`. `note` is what headrace wrote beside it;
-    empty if SQS moved it, because it was received too often."""
-
-    queue: str
-    body: str
-    note: Mapping[str, Any]
-
-    @property
-    def reason(self) -> str:
-        return str(self.note.get("reason") or "It was received too often, and SQS moved it.")
 
 
 class World:
@@ -97,11 +83,18 @@ class World:
 
     # --- doing ---
 
-    async def publish(self, *messages: Message) -> list[Message]:
-        """Put events on the bus of the services, and commands into the queues of their owners.
+    async def publish(self, *events: Event) -> list[Event]:
+        """Put events on the bus of the services.
 
-        Returns what was sent: when a run that went wrong is made smaller, some is left out.
+        Returns what was published: when a run that went wrong is made smaller, some is left out.
         """
+        return await self._send(events)
+
+    async def send(self, *commands: Command) -> list[Command]:
+        """Put commands into the queues of their owners; returns what was sent, as `publish`."""
+        return await self._send(commands)
+
+    async def _send(self, messages: Sequence[MessageT]) -> list[MessageT]:
         kept = [message for message in messages if self._counts()]
         if not kept:
             return []
@@ -214,13 +207,18 @@ class World:
     def now(self) -> datetime:
         return self._cloud.clock.now()
 
-    def published(self, cls: type[MessageT]) -> list[MessageT]:
-        """The events of this class that reached the bus, and commands that reached their queue, in
-        this order, each id once; without those that the scenario sent."""
-        return [message for id, message in self.sent(cls) if id not in self._own_ids]
+    def published(self, cls: type[EventT]) -> list[EventT]:
+        """The events of this class that the services published, in the order in which they reached
+        the bus, each id once. What the scenario published is not among them."""
+        return [event for id, event in self.traffic(cls) if id not in self._own_ids]
 
-    def sent(self, cls: type[MessageT]) -> list[tuple[str, MessageT]]:
-        """All of this class that reached the bus or a queue, with their ids, each id once."""
+    def sent(self, cls: type[CommandT]) -> list[CommandT]:
+        """The commands of this class that the services sent, as in `published`."""
+        return [command for id, command in self.traffic(cls) if id not in self._own_ids]
+
+    def traffic(self, cls: type[MessageT]) -> list[tuple[str, MessageT]]:
+        """All of this class that reached the bus or a queue, whoever sent it, with their ids, each
+        id once. Native events have no ids of their own and are not among them."""
         found: dict[str, MessageT] = {}
         contract = contract_of(cls)
         for detail_type, detail in self._details():
@@ -231,10 +229,17 @@ class World:
                     found[id] = cls.model_validate(fields["data"])
         return list(found.items())
 
-    def get(self, cls: type[EntityT], *values: Any, service: Service) -> EntityT | None:
-        """The entity with this key, as it is now."""
-        key = key_for(cls, _table(service), values, {})
-        [item] = self._cloud.store.look([key])
+    def get(self, cls: type[EntityT], *values: Any, service: Service, **fields: Any) -> EntityT:
+        """The entity with this key; an `AssertionError` if there is none."""
+        found = self.find(cls, *values, service=service, **fields)
+        assert found is not None, f"There is no {cls.__name__} {(*values, *fields.values())}."
+        return found
+
+    def find(
+        self, cls: type[EntityT], *values: Any, service: Service, **fields: Any
+    ) -> EntityT | None:
+        """The entity with this key, as it is now, or `None`."""
+        [item] = self._cloud.store.look([key_for(cls, _table(service), values, fields)])
         return None if item is None else from_item(cls, item)
 
     def all(self, cls: type[EntityT], service: Service) -> list[EntityT]:
@@ -247,11 +252,11 @@ class World:
         """Everything in the table of a service as DynamoDB has it, records of the inbox too."""
         return self._cloud.store.items(_table(service))
 
-    def dead_letters(self, service: Service | None = None) -> list[DeadLetter]:
+    def dead_letters(self, service: Service | None = None) -> list[Letter]:
         """What is in the dead-letter queues of one service, or of all."""
         services = self.services if service is None else (service,)
         return [
-            _letter(queue, entry)
+            letter_of(each, queue, entry)
             for each in services
             for queue in each.queues
             for entry in self._cloud.queues.peek(dead_letter_queue(queue))
@@ -266,7 +271,7 @@ class World:
             for queue in service.queues:
                 entries = self._cloud.queues.peek(queue)
                 if entries:
-                    names = ", ".join(sorted({named(entry.body) for entry in entries}))
+                    names = ", ".join(sorted({name_of(entry.body) for entry in entries}))
                     found.append(f"the queue {queue!r} holds {len(entries)} messages ({names})")
             pending = self._pending(service)
             if pending:
@@ -344,12 +349,6 @@ def _detail(body: str) -> tuple[str, str] | None:
     if not isinstance(wire, dict) or "detail" not in wire:
         return None
     return str(wire.get("detail-type")), orjson.dumps(wire["detail"]).decode()
-
-
-def _letter(queue: str, entry: QueueEntry) -> DeadLetter:
-    attribute = entry.attributes.get(NOTE_ATTRIBUTE)
-    note = None if attribute is None else orjson.loads(attribute.value)
-    return DeadLetter(queue, entry.body, note if isinstance(note, dict) else {})
 
 
 def _tell(future: asyncio.Future[T], answer: T, error: Exception | None) -> None:

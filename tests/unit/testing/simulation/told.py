@@ -40,7 +40,7 @@ async def serve(event: DishCooked, tx: Transaction) -> None:
 
 
 async def a_dish_is_ordered(aws: World) -> None:
-    await aws.publish(OrderDish(dish="soup"))
+    await aws.send(OrderDish(dish="soup"))
 
 
 def nothing_is_cooked(aws: World) -> None:
