@@ -63,7 +63,7 @@ async def _taken(aws: World, command: PlaceOrder) -> bool:
     way = aws.random.random()
     if way < 0.3:
         key = command.order_id if aws.random.random() < 0.5 else None
-        return await aws.request(order, partial(_post, command, key))
+        return bool(await aws.request(order, partial(_post, command, key)))
     if way < 0.5:
         return bool(await aws.publish(CheckoutCompleted(**dict(command))))
     return bool(await aws.send(command))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -237,14 +236,20 @@ def _alone(reason: CancellationReason) -> CloudError:
     return invalid(reason.message)
 
 
-@contextmanager
-def _during(operation: str) -> Iterator[None]:
+class _during:  # noqa: N801 it reads as a word
     """Every error names the call it was made in."""
-    try:
-        yield
-    except CloudError as error:
-        error.operation = operation
-        raise
+
+    __slots__ = ("_operation",)
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CloudError):
+            error.operation = self._operation
 
 
 def _require_count(what: str, count: int, most: int) -> None:

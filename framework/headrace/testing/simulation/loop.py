@@ -37,6 +37,8 @@ class OutOfReach(HeadraceError):
     """There is nothing outside of a simulation that could be reached from inside."""
 
 
+_NEVER: Final = float("inf")
+
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time of day when the time of a loop is 0."""
 
@@ -66,27 +68,58 @@ class Owner:
         """Never run again."""
         self.alive = False
 
-    def step(self) -> None:
-        """Something from outside comes to it, or it reaches out."""
+    def step(self) -> bool:
+        """Something from outside comes to it, or it reaches out: whether it is alive then."""
         self.steps_left -= 1
         if self.steps_left < 0:
-            self.steps_left = float("inf")
+            self.steps_left = _NEVER
             self.on_last_step()
+        return self.alive
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
 
-class _Handle(asyncio.Handle):
-    __slots__ = ("owner",)
+class _Handle(asyncio.TimerHandle):
+    """A callback and whose it is. Only a timed one comes from outside of its owner.
 
-    owner: Owner
+    There are thousands of these in a run, so it is made and run without what asyncio's own does for
+    debugging.
+    """
+
+    __slots__ = ("owner", "timed")
+
+    def __init__(  # what asyncio's own would set, as far as anybody looks at it
+        self,
+        owner: Owner,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        when: float = 0.0,
+        *,
+        timed: bool = False,
+    ) -> None:
+        self._callback: Callable[..., object] = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+        self._when = when
+        self.owner = owner
+        self.timed = timed
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def __repr__(self) -> str:
+        return f"<{self._callback!r} of {self.owner}>"
 
 
-class _Timer(asyncio.TimerHandle):
-    __slots__ = ("owner",)
-
-    owner: Owner
+def _nothing() -> None:
+    """In place of a callback that was cancelled."""
 
 
 class _Task(asyncio.Task[T]):
@@ -116,8 +149,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.plain_functions: Executor = _AtOnce()
         self._seed = seed
         self._now = 0.0
-        self._ready: list[_Handle | _Timer] = []
-        self._timers: list[tuple[float, int, _Timer]] = []
+        self._ready: list[_Handle] = []
+        self._timers: list[tuple[float, int, _Handle]] = []
         self._numbers = 0
         self._tasks: dict[_Task[Any], None] = {}
         self._begun: list[asyncio.Task[None]] = []
@@ -161,44 +194,49 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             batch = self._shuffled(batch)
         for handle in batch:
             owner = handle.owner
-            if handle.cancelled() or not owner.alive:
+            if handle._cancelled or not owner.alive:
                 continue
             if owner.paused_until > self._now:
-                self._hold(handle, owner.paused_until)
+                self._push(owner.paused_until, handle)
                 continue
-            if isinstance(handle, _Timer):
-                owner.step()
-            self._run(handle)
+            if handle.timed and not owner.step():
+                continue
+            self.current = owner
+            try:
+                if handle._context is None:
+                    handle._callback(*handle._args)
+                else:
+                    handle._context.run(handle._callback, *handle._args)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": f"in {handle}", "exception": error})
         self.current = self.world
 
-    def _run(self, handle: _Handle | _Timer) -> None:
-        if handle.owner.alive:
-            self.current = handle.owner
-            handle._run()
-
     def _wake(self) -> None:
+        """Move time on to the next timer, and make ready what is due then."""
         timers = self._timers
-        while timers and not self._is_live(timers[0][2]):
-            heapq.heappop(timers)
-        if not timers or timers[0][0] == float("inf"):
-            raise StandsStill
-        self._now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= self._now:
-            timer = heapq.heappop(timers)[2]
-            if self._is_live(timer):
-                self._ready.append(timer)
+        while timers:
+            when, _, timer = heapq.heappop(timers)
+            if timer._cancelled or not timer.owner.alive:
+                continue
+            if when == _NEVER:
+                break
+            self._now = max(self._now, when)
+            self._ready.append(timer)
+            while timers and timers[0][0] <= self._now:
+                timer = heapq.heappop(timers)[2]
+                if not timer._cancelled:
+                    self._ready.append(timer)
+            return
+        raise StandsStill
 
-    def _is_live(self, timer: _Timer) -> bool:
-        return timer.owner.alive and not timer.cancelled()
-
-    def _hold(self, handle: _Handle | _Timer, until: float) -> None:
-        """Keep a callback of a process that is paused."""
+    def _push(self, when: float, handle: _Handle) -> None:
+        # Of two that are due together, the one that was asked for first comes first.
         self._numbers += 1
-        # A timer that fires again later is the same callback in the same context.
-        timer = cast(_Timer, handle)
-        heapq.heappush(self._timers, (until, self._numbers, timer))
+        heapq.heappush(self._timers, (when, self._numbers, handle))
 
-    def _shuffled(self, batch: list[_Handle | _Timer]) -> list[_Handle | _Timer]:
+    def _shuffled(self, batch: list[_Handle]) -> list[_Handle]:
         """The steps of tasks in an order by the seed. Other callbacks keep theirs, on which
         asyncio's own classes rely; so do two steps of one task."""
         steps = [place for place, handle in enumerate(batch) if _task_of(handle) is not None]
@@ -218,8 +256,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_as(
         self, owner: Owner, delay: float, callback: Callable[..., object], *args: Any
     ) -> asyncio.TimerHandle:
-        """Call back after `delay` seconds, on behalf of `owner`, in a context of its own."""
-        return self._timer(owner, self._now + delay, callback, args, Context())
+        """Call back after `delay` seconds, on behalf of `owner` and in no context."""
+        return self._timer(owner, self._now + delay, callback, args, None)
 
     def begin_as(self, owner: Owner, coro: Coroutine[Any, Any, None]) -> None:
         """Begin a task that belongs to `owner`, as does all that it begins."""
@@ -248,8 +286,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        handle = _Handle(callback, args, self, context)
-        handle.owner = self.current
+        handle = _Handle(self.current, callback, args, context or copy_context())
         self._ready.append(handle)
         return handle
 
@@ -263,7 +300,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self._timer(self.current, self._now + delay, callback, args, context)
+        return self._timer(
+            self.current, self._now + delay, callback, args, context or copy_context()
+        )
 
     def call_at(
         self,
@@ -272,7 +311,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self._timer(self.current, when, callback, args, context)
+        return self._timer(self.current, when, callback, args, context or copy_context())
 
     def _timer(
         self,
@@ -282,14 +321,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         args: tuple[Any, ...],
         context: Context | None,
     ) -> asyncio.TimerHandle:
-        timer = _Timer(when, callback, args, self, context)
-        timer.owner = owner
-        self._numbers += 1
-        heapq.heappush(self._timers, (when, self._numbers, timer))
+        timer = _Handle(owner, callback, args, context, when, timed=True)
+        self._push(when, timer)
         return timer
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """asyncio tells its loop; a cancelled timer is passed over when its time comes."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -440,12 +474,12 @@ class LoopClock:
         return self._start + timedelta(seconds=self._loop.time())
 
 
-def _task_of(handle: asyncio.Handle) -> _Task[Any] | None:
-    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # no accessor
+def _task_of(handle: _Handle) -> _Task[Any] | None:
+    task = getattr(handle._callback, "__self__", None)
     return task if type(task) is _Task else None
 
 
-def _number_of(handle: asyncio.Handle) -> int:
+def _number_of(handle: _Handle) -> int:
     task = _task_of(handle)
     return 0 if task is None else task.number
 

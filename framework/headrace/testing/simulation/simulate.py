@@ -193,12 +193,12 @@ def _violation(setting: Setting, failed: Run, pages: Path | None, report: Report
         )
     smallest = run(setting, shrunk(setting, failed).plan, traced=True)
     page = None if pages is None else _written(pages, setting, smallest)
-    faults = f"{len(failed.struck)} faults, of which {len(smallest.struck)} are needed"
+    needed = len(smallest.struck)
+    faults = f"{len(failed.struck)} faults, {needed} of them needed"
     lines = [
         f"{wrong.name}: {wrong.sentence}",
         "",
-        f"Seed {seed} ({faults}; {failed.sendings - len(smallest.plan.dropped)} of "
-        f"{failed.sendings} messages). Run it again with --headrace-seed {seed}, or "
+        f"Seed {seed} ({faults}). Run it again with --headrace-seed {seed}, or "
         f"simulate(…, seeds=[{seed}]).",
         *([] if page is None else [f"As a page: {page}"]),
         "",

@@ -78,8 +78,7 @@ class Wire:
         """Have `effect` happen in the world and return what it does; raises what it raises,
         `Throttled` before it, and `Unreachable` with or without it."""
         future: asyncio.Future[T] = self.loop.create_future()
-        self.owner.step()
-        if not self.owner.alive:
+        if not self.owner.step():
             return await future
         there = self._seconds()
         self._perhaps_pause(there)
