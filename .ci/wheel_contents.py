@@ -9,7 +9,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-IMPORTABLE = ("headrace", "headrace.hosts.lambda_")
+ROOTS = {"headrace", "headrace_pytest.py"}
+IMPORTABLE = ("headrace", "headrace.hosts.lambda_", "headrace.testing")
 ABSENT = ("services", "schemas", "tests")
 
 
@@ -17,7 +18,7 @@ def problems(wheel: Path) -> Iterator[str]:
     """Sentences, one per problem; none when the wheel is as it should be."""
     names = zipfile.ZipFile(wheel).namelist()
     roots = {name.split("/")[0] for name in names}
-    for root in sorted(roots - {"headrace"}):
+    for root in sorted(roots - ROOTS):
         if not root.endswith(".dist-info"):
             yield f"the wheel contains {root!r}, which is not part of the library"
     if "headrace/py.typed" not in names:
