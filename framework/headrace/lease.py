@@ -4,12 +4,14 @@ A mail or a payment happens while the handler runs, before its commit. So a leas
 the inbox record first, in its own name and for a while, and a second delivery of the message waits
 or comes again. If the process dies, the lease ends by itself.
 
-    l0  Put the record as leased, if none stands there or its lease is over
+    l0  update the record as leased, if none stands there or its lease is over
     ..  the handler runs; the lease is renewed at a third of its time
     t0  the record is committed with its effects, if the lease is still held
     t1  as without a lease (see inbox)
 
     crash before t0   the lease ends, the message comes again, the handler runs again
+    handler fails     the record is released, and counts the failure: a receive that only met a
+                      lease, or a process that died, is no attempt
     lease lost        another delivery may be at work: t0 is refused, whoever holds it goes on
 """
 
@@ -18,14 +20,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from headrace.errors import CloudError, ConditionFailed, LeaseHeld, LeaseLost
 from headrace.inbox import Committed, Inbox
-from headrace.ports import Clock, Condition, Delete, Put, Randomness, Store, Update
+from headrace.ports import Clock, Condition, Item, Randomness, Store, Update
 from headrace.record import Record, Status, milliseconds
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ class Lease:
         self._clock = clock
         self._time = time
         self.holder = str(randomness.uuid())
+        self.failures = 1
+        """How often the handler has failed for this event, once it has, as far as is known."""
         self._blank = inbox.new_record(consumer, event_id)
         self._until = clock.now()
         self._failing = False
@@ -125,15 +129,46 @@ class Lease:
             keeping.uncancelled()
             raise LeaseLost
 
-    async def release(self) -> None:
-        """Let the next delivery in at once, after a failure."""
+    async def release(self, *, failed: bool = False, at_work: bool = False) -> None:
+        """Let the next delivery in at once, or when the lease ends if something is `at_work` still.
+        If the handler `failed`, that is counted in the record; `failures` then says how often."""
+        free = "" if at_work else "SET held_until = :free "
+        count = " ADD failures :one" if failed else ""
+        values: Item = {} if at_work else {":free": {"N": "0"}}
+        values |= {":one": {"N": "1"}} if failed else {}
+        # Without a holder, a renewal that is still on its way is refused, and so is this if it is
+        # sent again: no failure counts twice.
+        change = f"{free}REMOVE holder{count}"
+        update = Update(self._blank.key, change, values=values, condition=self._held())
         try:
-            await self._store.change(Delete(self._blank.key, self._held()))
-        except ConditionFailed:
-            # Somebody else has it, or it was committed after all.
-            return
+            # Refused if somebody else has it, or it was committed after all.
+            with suppress(ConditionFailed):
+                await self._store.change(update)
         except CloudError as error:
             logger.warning("The lease %s ends by itself: %s", self._blank.key.pk, error)
+            return
+        if failed:
+            await self._count()
+
+    async def forget(self) -> None:
+        """Forget the failures: the message is given up, and begins anew if it is redriven."""
+        leased = Condition("#status = :leased", _STATUS, {":leased": {"S": Status.LEASED.value}})
+        try:
+            with suppress(ConditionFailed):
+                await self._store.change(
+                    Update(self._blank.key, "REMOVE failures", condition=leased)
+                )
+        except CloudError as error:
+            logger.warning("%s keeps its count of failures: %s", self._blank.key.pk, error)
+
+    async def _count(self) -> None:
+        try:
+            [record] = await self._inbox.read([self._blank.key])
+        except CloudError as error:
+            logger.warning("The failures of %s were not counted: %s", self._blank.key.pk, error)
+        else:
+            if record is not None:
+                self.failures = record.failures
 
     async def _renew_on(self, keeping: _Keeping) -> None:
         while not keeping.lost:
@@ -173,10 +208,7 @@ class Lease:
     def _is_due(self) -> bool:
         return self._clock.now() >= self._until - self._time + self._time / _RENEWALS
 
-    def _claim(self, now: datetime) -> Put:
-        record = replace(
-            self._blank, status=Status.LEASED, holder=self.holder, held_until=self._until
-        )
+    def _claim(self, now: datetime) -> Update:
         free = Condition(
             "attribute_not_exists(pk) OR expires_at < :now OR "
             "(#status = :leased AND held_until < :now_ms)",
@@ -187,7 +219,20 @@ class Lease:
                 ":leased": {"S": Status.LEASED.value},
             },
         )
-        return Put(record.key.table, record.as_item(), free, return_old=True)
+        record = replace(
+            self._blank, status=Status.LEASED, holder=self.holder, held_until=self._until
+        )
+        # An update, because the count of failures stays; what an expired record has to send does
+        # not, and it holds nothing else that a lease does not set.
+        item = {name: v for name, v in record.as_item().items() if name not in ("pk", "sk")}
+        return Update(
+            record.key,
+            f"SET {', '.join(f'#{name} = :new_{name}' for name in item)} REMOVE outgoing",
+            {f"#{name}": name for name in item},
+            {f":new_{name}": value for name, value in item.items()},
+            condition=free,
+            return_old=True,
+        )
 
     def _renewal(self, until: datetime) -> Update:
         return Update(

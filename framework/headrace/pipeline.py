@@ -57,11 +57,12 @@ condition of the handler refused. Each time one of them is done, so the line gro
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One handler and one delivery of what it takes."""
+    """One handler and one delivery of what it takes, under a lease if it asks for one."""
 
     handler: Handler
     envelope: Envelope[Message]
     delivery: Delivery
+    lease: Lease | None
 
     @property
     def consumer(self) -> str:
@@ -111,12 +112,16 @@ class Pipeline:
         except DecodeError as error:
             return DeadLetter(reason_of(error), error=error)
         works = [
-            Work(handler, envelope, delivery)
+            Work(handler, envelope, delivery, self._lease(handler, envelope.metadata.id))
             for handler in self.service.handlers_of(delivery.queue)
             if handler.accepts(envelope.message)
         ]
         # Side by side, so that one that is slow every time does not keep the others from it.
-        return combine(await asyncio.gather(*map(self._handle, works)))
+        outcome = combine(await asyncio.gather(*map(self._handle, works)))
+        if isinstance(outcome, DeadLetter):
+            # Not before all agree: who has given up must do so again when the others are done.
+            await asyncio.gather(*(work.lease.forget() for work in works if work.lease))
+        return outcome
 
     async def flush(self) -> None:
         """Send what was handed over and not waited for: a host that may be frozen after its
@@ -142,6 +147,7 @@ class Pipeline:
                     error,
                     receive_count=delivery.receive_count,
                     attempts=self._attempts(handler, delivery),
+                    failures=None if work.lease is None else work.lease.failures,
                     randomness=self.ports.randomness,
                     handler=handler.consumer,
                 )
@@ -150,9 +156,10 @@ class Pipeline:
         return outcome
 
     def _attempts(self, handler: Handler, delivery: Delivery) -> int:
-        """How many receives a message gets. In a FIFO group a message is received with those
-        that hold it back and not tried, so there only the queue's own limit says anything."""
-        if delivery.fifo:
+        """How many attempts a message gets. In a FIFO group a message is received with those
+        that hold it back and not tried, so there only the queue's own limit says anything, unless
+        a lease counts the failures themselves."""
+        if delivery.fifo and handler.lease is None:
             return self.service.queue_settings.max_receive_count - 1
         return handler.policy.attempts
 
@@ -175,25 +182,26 @@ class Pipeline:
         return Ack(duplicate=committed.duplicate)
 
     async def _committed(self, inbox: Inbox | Unrecorded, work: Work) -> Committed:
-        lease = self._lease(work)
+        lease = work.lease
         if lease is None:
             return await self._commit(inbox, work)
         try:
             waits = work.handler.on_held is OnHeld.WAIT
             standing = await (lease.wait() if waits else lease.take())
-            return standing or await self._commit(inbox, work, lease)
+            return standing or await self._commit(inbox, work)
         except LeaseHeld:
             raise
-        except BaseException:
+        except BaseException as error:
             # What may be at work still, in a thread, the lease keeps others from.
-            if not self._invoker.is_at_work(work.handler, work.event_id):
-                await lease.release()
+            at_work = self._invoker.is_at_work(work.handler, work.event_id)
+            failed = work.handler.policy.counts(error)
+            if failed or not at_work:
+                await lease.release(failed=failed, at_work=at_work)
             raise
 
-    async def _commit(
-        self, inbox: Inbox | Unrecorded, work: Work, lease: Lease | None = None
-    ) -> Committed:
+    async def _commit(self, inbox: Inbox | Unrecorded, work: Work) -> Committed:
         """Run the handler and commit; when an item changed under it, run it again."""
+        lease = work.lease
         began = first_version(self.ports.clock.now())
         refused: list[Refusal] = []
 
@@ -259,17 +267,17 @@ class Pipeline:
         something else in this place, which must not look like a duplicate."""
         return f"{index} {message.model_dump_json()}" if handler.idempotent else str(index)
 
-    def _lease(self, work: Work) -> Lease | None:
-        if work.handler.lease is None or self._inbox is None:
+    def _lease(self, handler: Handler, event_id: str) -> Lease | None:
+        if handler.lease is None or self._inbox is None:
             return None
         return Lease(
             self.ports.store,
             self._inbox,
             self.ports.clock,
             self.ports.randomness,
-            consumer=work.consumer,
-            event_id=work.event_id,
-            time=work.handler.lease,
+            consumer=handler.consumer,
+            event_id=event_id,
+            time=handler.lease,
         )
 
     def _codec(self, queue: str) -> Codec:

@@ -24,6 +24,9 @@ from headrace.text import shown
 _EARLY_LOOKS: Final = 3
 """Receives after which a delivery comes again before the lease that it waits for is over."""
 
+_LONGEST_LOOK: Final = timedelta(minutes=15)
+"""Between two looks at a lease that is renewed again and again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -48,7 +51,8 @@ class Policy:
 
     `dead_letter` are a service's own exceptions that no further attempt can help;
     `PoisonMessage` always is one. Any other exception of a handler is retried until the message
-    was received `attempts` times; then it goes to the dead-letter queue with its reason.
+    was received `attempts` times, or its handler failed so often under a lease; then it goes to the
+    dead-letter queue with its reason.
     Failures of AWS and conflicts say nothing about the message, so they are retried for as long
     as the queue's redrive policy allows.
     """
@@ -65,26 +69,31 @@ class Policy:
         randomness: Randomness,
         handler: str | None = None,
         attempts: int | None = None,
+        failures: int | None = None,
     ) -> Outcome:
         """What becomes of a message whose handler raised `error`; `attempts` overrides the
-        policy's own."""
+        policy's own. Every receive counts as an attempt, unless it is known how many `failures`
+        of the handler there were."""
         error = self._decisive(error)
         reason = reason_of(error)
         if isinstance(error, self._fatal):
             return DeadLetter(reason, handler, error)
         delay = self.backoff.delay(receive_count, randomness)
         if isinstance(error, LeaseHeld) and error.delay is not None:
-            # Whoever holds it will mostly be done long before its lease ends. But if it died, every
-            # look before that end is a receive that the redrive policy counts.
-            soon = min(delay, error.delay) if receive_count <= _EARLY_LOOKS else error.delay
-            return Retry(reason, soon, handler, error)
+            return Retry(reason, _next_look(delay, error.delay, receive_count), handler, error)
         if isinstance(error, RetryLater):
             return Retry(reason, delay if error.delay is None else error.delay, handler, error)
-        if isinstance(error, (CloudError, CommitError)) or receive_count < (
-            attempts or self.attempts
-        ):
+        tried = receive_count if failures is None else failures
+        if not self.counts(error) or tried < (attempts or self.attempts):
             return Retry(reason, delay, handler, error)
-        return DeadLetter(f"Gave up after {receive_count} receives: {reason}", handler, error)
+        what = "receives" if failures is None else "failures"
+        return DeadLetter(f"Gave up after {tried} {what}: {reason}", handler, error)
+
+    def counts(self, error: BaseException) -> bool:
+        """Whether this is a failure of the handler itself, of which there may be so many."""
+        error = self._decisive(error) if isinstance(error, Exception) else error
+        others = (*self._fatal, RetryLater, CloudError, CommitError)
+        return isinstance(error, Exception) and not isinstance(error, others)
 
     @property
     def _fatal(self) -> tuple[type[Exception], ...]:
@@ -117,6 +126,18 @@ class Policy:
 
     def __str__(self) -> str:
         return " ".join(self.sentences())
+
+
+def _next_look(delay: timedelta, left: timedelta, receive_count: int) -> timedelta:
+    """When to look again at a lease that somebody holds, of which so much is left.
+
+    Whoever holds it will mostly be done long before it ends. But every look is a receive that the
+    redrive policy counts; so once the lease was renewed under our eyes, we wait longer and longer.
+    """
+    later = receive_count - _EARLY_LOOKS
+    if later <= 0:
+        return min(delay, left)
+    return min(left * (1 << min(later - 1, 10)), max(left, _LONGEST_LOOK))
 
 
 def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:

@@ -36,7 +36,8 @@ class Record:
 
     `commit_id` is new at every attempt to commit. `outgoing` is empty once `done`.
     `expires_at` is in epoch seconds; `None` while it must not expire. `holder` and `held_until`
-    are those of a lease. Work that no message started also has an `answer` and what tells its
+    are those of a lease, and `failures` how often the handler failed under one; it has no `holder`
+    once it was released. Work that no message started also has an `answer` and what tells its
     `content` from another's, and `relayed` names the service whose relay looks after it.
     """
 
@@ -47,6 +48,7 @@ class Record:
     outgoing: tuple[Outgoing, ...] = ()
     holder: str | None = None
     held_until: datetime | None = None
+    failures: int = 0
     answer: str | None = None
     content: str | None = None
     relayed: str | None = None
@@ -88,6 +90,7 @@ class Record:
             outgoing=tuple(_load(value) for value in item.get("outgoing", {"L": []})["L"]),
             holder=_text(item, "holder"),
             held_until=None if held_until is None else _from_milliseconds(held_until["N"]),
+            failures=int(item.get("failures", {"N": "0"})["N"]),
             answer=_text(item, "answer"),
             content=_text(item, "content"),
             relayed=None if relay is None else relay["S"].rpartition("#")[0],

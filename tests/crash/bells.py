@@ -25,6 +25,7 @@ from headrace import (
 )
 from headrace.codec import Codec
 from headrace.middleware import Call, Invocation
+from headrace.policy import Policy
 from headrace.service import QueueSettings
 from tests.crash.troubles import in_trouble
 
@@ -109,6 +110,11 @@ async def turn_away(event: RopePulled, tx: Transaction) -> list[BellRang | Write
     raise PoisonMessage("Nobody may pull here.")
 
 
+async def crack(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    await ring(event, tx)
+    raise ValueError("The bell is cracked.")
+
+
 def _ring(bell: Bell, ring: Ring, event: RopePulled, tx: Transaction) -> None:
     bell.rings += 1
     bell.heard = [*bell.heard, event.pull]
@@ -190,6 +196,8 @@ closed = tower("closed", turn_away)
 hurried = tower("hurried", ring, timeout=timedelta(seconds=5))
 leased = tower("leased", ring, lease=LEASE)
 awaiting = tower("awaiting", ring, lease=LEASE, on_held="wait")
+cracked = tower("cracked", crack, lease=LEASE, policy=Policy(attempts=2))
+barred = tower("barred", turn_away, lease=LEASE)
 briefly = tower("briefly", ring, lease=timedelta(seconds=1))
 
 chronicle = Service("chronicle", bus="crash")

@@ -98,7 +98,11 @@ def _wrong_with_pull(scenario: Scenario, findings: Findings, pull: str) -> Itera
 
 def _wrong_with_record(scenario: Scenario, findings: Findings, pull: str) -> Iterator[str]:
     status = _status(scenario, findings, pull)
-    expected: list[str | None] = [None]
+    record = findings.items.get(_record_of(scenario, pull), {})
+    if scenario.fate == "dead letter" and "failures" in record:
+        yield f"the record of {pull} still counts {record['failures']['N']} failures"
+    (handler,) = scenario.service.handlers
+    expected: list[str | None] = [None if handler.lease is None else "leased"]
     if scenario.fate == "done" and scenario.recorded:
         expected = ["done", "pending"] if pull in findings.unmarked else ["done"]
     if status not in expected:

@@ -165,6 +165,23 @@ SCENARIOS: Final = (
         goes_wrong=first(lost("handle"), "handle"),
     ),
     Scenario(
+        "a leased handler that fails",
+        bells.leased,
+        goes_wrong=first(down("handle", error=ValueError), "handle"),
+    ),
+    Scenario(
+        "a lost answer to the count of a failure",
+        bells.leased,
+        goes_wrong=lambda bell: troubles.both(
+            down("handle", error=ValueError), but_once(lost("change"), "change")
+        ),
+    ),
+    Scenario(
+        "a count of failures that cannot be read",
+        bells.leased,
+        goes_wrong=always(troubles.both(down("handle", error=ValueError), down("get"))),
+    ),
+    Scenario(
         "a lease that is over before the commit",
         bells.awaiting,
         goes_wrong=first(slow(*COMMITS, seconds=2 * bells.LEASE.total_seconds()), "transact"),
@@ -226,6 +243,8 @@ SCENARIOS: Final = (
     ),
     Scenario("no time to start", deadline=timedelta(0)),
     # --- dead letters ---
+    Scenario("a last attempt", bells.cracked, before=[always(troubles.none)], fate="dead letter"),
+    Scenario("poison under a lease", bells.barred, fate="dead letter"),
     Scenario("poison", bells.closed, fate="dead letter"),
     Scenario(
         "poison that cannot be copied",

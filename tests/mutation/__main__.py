@@ -30,8 +30,8 @@ MODULES = (
 # A test of chance would kill a mutant today and let it live tomorrow.
 TESTS = (
     *("beside", "client", "coalesce", "connection", "fallbacks", "group", "lease"),
-    *("lease_edges", "outbox", "pipeline", "policy", "relay", "service", "small_changes"),
-    *("transaction", "writes"),
+    *("lease_attempts", "lease_edges", "outbox", "pipeline", "policy", "relay", "service"),
+    *("small_changes", "transaction", "writes"),
 )
 
 

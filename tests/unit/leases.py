@@ -15,4 +15,6 @@ def renews(action: Action) -> bool:
 
 
 def releases(action: Action) -> bool:
-    return isinstance(action, Update) and "REMOVE holder" in action.expression
+    """Whether a lease is let go, or its handler's failure counted."""
+    changes = ("held_until = :free", "REMOVE holder", "ADD failures")
+    return isinstance(action, Update) and any(each in action.expression for each in changes)

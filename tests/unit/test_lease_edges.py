@@ -22,6 +22,7 @@ from headrace.record import milliseconds
 from headrace.testing.memory import SeededRandomness
 from tests.crash.skipping import START, LoopClock
 from tests.unit.depot import CrateMoved, CrateSeen, Depot, Through, open_depot
+from tests.unit.leases import renews
 from tests.unit.timeless import timeless
 
 LEASE = timedelta(minutes=10)
@@ -40,9 +41,11 @@ async def leased(depot: Depot, *, until: datetime) -> None:
     await depot.cloud.store.write([Put("depot", record)])
 
 
-async def is_leased(depot: Depot) -> bool:
+async def is_held(depot: Depot) -> bool:
     record = await depot.record()
-    return record is not None and record["status"] == {"S": "leased"}
+    if record is None or record["status"] != {"S": "leased"}:
+        return False
+    return record["held_until"] != {"N": "0"}
 
 
 # --- how soon a delivery comes again ---
@@ -64,12 +67,28 @@ def test_no_receive_comes_again_later_than_the_lease_is_over() -> None:
     assert outcome.delay == timedelta(0)
 
 
-@pytest.mark.parametrize("receive_count", [4, 9, 99])
-def test_later_receives_come_again_when_the_lease_is_over(receive_count: int) -> None:
-    held, randomness = LeaseHeld(delay=LEASE), SeededRandomness()
+def next_look(receive_count: int, left: timedelta) -> timedelta | None:
+    """When a delivery comes again that met a lease of which so much was left."""
+    held, randomness = LeaseHeld(delay=left), SeededRandomness()
     outcome = Policy().decide(held, receive_count=receive_count, randomness=randomness)
     assert isinstance(outcome, Retry)
-    assert outcome.delay == LEASE
+    return outcome.delay
+
+
+def test_the_receive_after_those_comes_again_when_the_lease_is_over() -> None:
+    assert next_look(4, LEASE) == LEASE
+
+
+def test_while_a_lease_is_renewed_and_renewed_a_message_comes_again_less_and_less_often() -> None:
+    minute = timedelta(minutes=1)
+    looks = [next_look(receives, minute) for receives in (4, 5, 6, 7, 8, 9, 99)]
+    assert looks == [minute, 2 * minute, 4 * minute, 8 * minute, *[15 * minute] * 3]
+
+
+@pytest.mark.parametrize("receive_count", [4, 9, 99])
+def test_no_look_comes_long_before_a_long_lease_is_over(receive_count: int) -> None:
+    hour = timedelta(hours=1)
+    assert next_look(receive_count, hour) == hour
 
 
 class Impatient:
@@ -156,7 +175,7 @@ async def test_a_plain_handler_that_is_cut_short_keeps_its_lease_while_it_may_wo
         first.cancel()
         await asyncio.wait([first])
         assert first.cancelled()
-        assert await is_leased(depot)
+        assert await is_held(depot)
 
 
 async def test_middleware_that_gives_up_does_not_end_the_lease_of_what_may_still_work(
@@ -173,7 +192,7 @@ async def test_middleware_that_gives_up_does_not_end_the_lease_of_what_may_still
     depot.service.on(CrateMoved, name="move", lease=LEASE)(charging.charge)
     async with depot.pipeline() as pipeline:
         assert isinstance(await pipeline.consume(depot.delivery()), Retry)
-        assert await is_leased(depot)
+        assert await is_held(depot)
 
 
 @pytest.mark.parametrize("error", [TimeoutError("the bank is slow"), ValueError("no")])
@@ -186,7 +205,7 @@ async def test_a_plain_handler_that_ended_leaves_no_lease_whatever_it_raised(
         outcome = await pipeline.consume(depot.delivery())
     assert isinstance(outcome, Retry)
     assert outcome.reason == f"{type(error).__name__}: {error}"
-    assert not await is_leased(depot)
+    assert not await is_held(depot)
 
 
 async def test_an_async_handler_that_times_out_leaves_no_lease(depot: Depot) -> None:
@@ -200,7 +219,7 @@ async def test_an_async_handler_that_times_out_leaves_no_lease(depot: Depot) -> 
         outcome = await pipeline.consume(depot.delivery())
     assert isinstance(outcome, Retry)
     assert isinstance(outcome.error, TimeoutError)
-    assert not await is_leased(depot)
+    assert not await is_held(depot)
 
 
 # --- answers that are lost ---
@@ -275,7 +294,7 @@ class Failing(Through):
         self.tries: list[float] = []
 
     async def change(self, action: Put | Update | Delete) -> None:
-        if isinstance(action, Update):
+        if renews(action):
             self.tries.append(now())
             if len(self.tries) <= self.failures:
                 await asyncio.sleep(self.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -72,6 +73,40 @@ def test_the_handler_may_say_when_the_message_comes_again() -> None:
     assert isinstance(outcome, Retry)
     assert outcome.delay == timedelta(minutes=3)
     assert outcome.reason == "stock is counted"
+
+
+def test_where_failures_are_counted_receives_are_not() -> None:
+    def decide_after(failures: int) -> Outcome:
+        return Policy(attempts=3).decide(
+            ValueError("odd"),
+            receive_count=9,
+            failures=failures,
+            randomness=SeededRandomness(),
+        )
+
+    assert isinstance(decide_after(2), Retry)
+    outcome = decide_after(3)
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason == "Gave up after 3 failures: ValueError: odd"
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (ValueError("odd"), True),
+        (TimeoutError(), True),
+        (ExceptionGroup("two", [ValueError("odd"), KeyError("odd")]), True),
+        (ExceptionGroup("two", [ValueError("odd"), Throttled()]), False),
+        (PoisonMessage("never"), False),
+        (CardStolen(), False),
+        (RetryLater("not yet"), False),
+        (Conflict(), False),
+        (Throttled(), False),
+        (asyncio.CancelledError(), False),
+    ],
+)
+def test_a_failure_counts_if_it_is_the_handlers_own(error: BaseException, counts: bool) -> None:
+    assert Policy(dead_letter=(CardStolen,)).counts(error) is counts
 
 
 def test_a_dead_letter_after_the_last_attempt_says_how_many_there_were_and_why() -> None:
