@@ -8,7 +8,7 @@ The real worker, pipeline, commit and relay run in a time and with a chance that
 from __future__ import annotations
 
 from headrace.testing.simulation.faults import KINDS, Faults
-from headrace.testing.simulation.run import Rollout
+from headrace.testing.simulation.plan import Rollout
 from headrace.testing.simulation.simulate import Report, Violation, simulate, simulation
 from headrace.testing.simulation.world import World
 

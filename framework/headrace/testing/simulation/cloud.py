@@ -19,6 +19,7 @@ from headrace.ports import (
     Randomness,
     Update,
 )
+from headrace.record import KEY_PREFIX
 from headrace.testing.memory import MemoryBus, MemoryCloud, MemoryQueues, MemoryStore
 from headrace.testing.memory.latitude import Latitude
 from headrace.testing.memory.scheduler import MemoryScheduler
@@ -87,25 +88,30 @@ class _Queues(MemoryQueues):
 
 
 class _Store(MemoryStore):
-    """Tells whoever watches of every change."""
+    """Tells whoever watches of every change, and keeps in mind which commits made a record."""
 
     def __init__(self, clock: Clock, latitude: Latitude) -> None:
         super().__init__(clock, latitude)
         self.on_change: Callable[[], None] | None = None
+        self.commits: dict[str, set[str]] = {}
 
     def transact_now(self, actions: Sequence[Action], *, token: str) -> None:
         super().transact_now(actions, token=token)
-        self._changed()
+        self._changed(actions)
 
     def change_now(self, action: Put | Update | Delete) -> None:
         super().change_now(action)
-        self._changed()
+        self._changed([action])
 
     def write_now(self, actions: Sequence[Put | Delete]) -> None:
         super().write_now(actions)
-        self._changed()
+        self._changed(actions)
 
-    def _changed(self) -> None:
+    def _changed(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Put) and action.key.pk.startswith(KEY_PREFIX):
+                commit = action.item["commit_id"]["S"]
+                self.commits.setdefault(action.key.pk, set()).add(commit)
         if self.on_change is not None:
             self.on_change()
 

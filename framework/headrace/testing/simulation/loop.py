@@ -175,13 +175,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if self._running or self._closed:
             raise RuntimeError("This loop is running already, or closed.")
         self._running = True
-        hooks = sys.get_asyncgen_hooks()
+        hooks, outer = sys.get_asyncgen_hooks(), asyncio._get_running_loop()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
         asyncio._set_running_loop(self)
         try:
             yield
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(outer)
             sys.set_asyncgen_hooks(*hooks)
             self._running = False
 

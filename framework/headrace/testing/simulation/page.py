@@ -10,7 +10,7 @@ from headrace.testing.simulation.blame import blamed
 from headrace.testing.simulation.folding import Box, Line, lines_of, names_of
 from headrace.testing.simulation.markup import PAGE
 from headrace.testing.simulation.naming import Names
-from headrace.testing.simulation.run import Run
+from headrace.testing.simulation.plan import Run
 from headrace.testing.simulation.timeline import CALM, GAP, UNTRACED, again, facts, legible, span
 from headrace.testing.simulation.trace import Kind
 

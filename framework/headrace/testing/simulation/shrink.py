@@ -13,7 +13,8 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from headrace.testing.simulation.chance import Fault
-from headrace.testing.simulation.run import Plan, Run, Setting, run
+from headrace.testing.simulation.plan import Plan, Run, Setting
+from headrace.testing.simulation.run import run
 
 T = TypeVar("T")
 

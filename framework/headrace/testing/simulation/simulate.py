@@ -19,8 +19,7 @@ from headrace.service import Service
 from headrace.testing.letters import Letter
 from headrace.testing.simulation.faults import Faults
 from headrace.testing.simulation.page import as_page
-from headrace.testing.simulation.progress import Progress, told
-from headrace.testing.simulation.run import (
+from headrace.testing.simulation.plan import (
     Invariant,
     Plan,
     ResourcesOf,
@@ -28,8 +27,9 @@ from headrace.testing.simulation.run import (
     Run,
     Scenario,
     Setting,
-    run,
 )
+from headrace.testing.simulation.progress import Progress, told
+from headrace.testing.simulation.run import run
 from headrace.testing.simulation.shrink import shrunk
 from headrace.testing.simulation.timeline import as_text
 from headrace.testing.simulation.world import World
@@ -185,13 +185,15 @@ def _violation(setting: Setting, failed: Run, pages: Path | None, report: Report
 
     seed, wrong = failed.plan.seed, failed.wrong
     again = run(setting, failed.plan)
-    if wrong is None or again.wrong is None or again.struck != failed.struck:
+    smallest = again
+    if again.struck == failed.struck and _is_as_wrong(again, failed):
+        smallest = run(setting, shrunk(setting, failed).plan, traced=True)
+    if wrong is None or smallest is again or not _is_as_wrong(smallest, failed):
         raise ConfigurationError(
             f"Seed {seed} went wrong ({wrong and wrong.sentence}), and did not a second time: the "
             "services take time or chance from somewhere else than the event loop and their "
             "transactions (datetime.now, uuid4, a thread), or keep something in a global variable."
         )
-    smallest = run(setting, shrunk(setting, failed).plan, traced=True)
     page = None if pages is None else _written(pages, setting, smallest)
     needed = len(smallest.struck)
     faults = f"{len(failed.struck)} faults, {needed} of them needed"
@@ -207,6 +209,10 @@ def _violation(setting: Setting, failed: Run, pages: Path | None, report: Report
     violation = Violation("\n".join(lines), seed, smallest, page, report)
     violation.__cause__ = wrong.error
     return violation
+
+
+def _is_as_wrong(one: Run, other: Run) -> bool:
+    return one.wrong is not None and other.wrong is not None and one.wrong.name == other.wrong.name
 
 
 def _written(pages: Path, setting: Setting, smallest: Run) -> Path:

@@ -11,7 +11,7 @@ from typing import Final
 from headrace.testing.simulation.blame import blamed
 from headrace.testing.simulation.folding import Box, Line, lines_of, names_of
 from headrace.testing.simulation.naming import Names
-from headrace.testing.simulation.run import Run, Wrong
+from headrace.testing.simulation.plan import Run, Wrong
 from headrace.testing.simulation.trace import Kind
 
 GAP: Final = 5.0

@@ -67,11 +67,13 @@ class World:
         on_settling: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.services = tuple(services)
+        """Those under test, of a service that is deployed both versions."""
         self.random: Random = chance.stream("scenario")
         """Draws for the scenario, from the seed of this run."""
         self.poison: list[str] = []
         """The bodies of the messages that nobody can read, put into queues by the simulation."""
         self.sendings = 0
+        self._queues = {queue: each for each in services for queue in each.queues}
         self._cloud = cloud
         self._chance = chance
         self._trace = trace
@@ -258,11 +260,11 @@ class World:
 
     def dead_letters(self, service: Service | None = None) -> list[Letter]:
         """What is in the dead-letter queues of one service, or of all."""
-        services = self.services if service is None else (service,)
+        name = None if service is None else service.name
         return [
             letter_of(each, queue, entry)
-            for each in services
-            for queue in each.queues
+            for queue, each in self._queues.items()
+            if name in (None, each.name)
             for entry in self._cloud.queues.peek(dead_letter_queue(queue))
         ]
 
@@ -271,12 +273,12 @@ class World:
     def left(self) -> list[str]:
         """What is not settled, a sentence each."""
         found = []
+        for queue in self._queues:
+            entries = self._cloud.queues.peek(queue)
+            if entries:
+                names = ", ".join(sorted({name_of(entry.body) for entry in entries}))
+                found.append(f"the queue {queue!r} holds {len(entries)} messages ({names})")
         for service in self.services:
-            for queue in service.queues:
-                entries = self._cloud.queues.peek(queue)
-                if entries:
-                    names = ", ".join(sorted({name_of(entry.body) for entry in entries}))
-                    found.append(f"the queue {queue!r} holds {len(entries)} messages ({names})")
             pending = self._pending(service)
             if pending:
                 found.append(f"{pending} records of {service.name!r} have events that are not out")
@@ -288,7 +290,7 @@ class World:
         queues = self._cloud.queues
         return (
             not self._cloud.network.late
-            and all(queues.is_empty(queue) for each in self.services for queue in each.queues)
+            and all(map(queues.is_empty, self._queues))
             and not self._cloud.scheduler.peek()
             and not any(map(self._pending, self.services))
         )
