@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from headrace.testing.simulation.faults import KINDS, Faults
 from headrace.testing.simulation.plan import Rollout
-from headrace.testing.simulation.simulate import Report, Violation, simulate, simulation
+from headrace.testing.simulation.report import Report
+from headrace.testing.simulation.simulate import Violation, simulate, simulation
 from headrace.testing.simulation.world import World
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,6 +31,7 @@ from headrace.testing.memory.queries import Query
 from headrace.testing.memory.scheduler import MemoryScheduler
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.cloud import Cloud
+from headrace.testing.simulation.poll import Poll, received
 from headrace.testing.simulation.trace import Kind
 from headrace.testing.simulation.wire import Subject, Wire
 from headrace.testing.simulation.wording import (
@@ -39,7 +39,6 @@ from headrace.testing.simulation.wording import (
     detail_body,
     ids_in,
     ids_in_key,
-    ordinal,
     subject_of_actions,
     subject_of_bodies,
 )
@@ -71,10 +70,10 @@ class WiredQueues:
         look = partial(
             self._queues.receive_now, queue, limit=limit, wait=wait, visibility=visibility
         )
-        found = await self._wire.call(SQS, "ReceiveMessage", partial(_received, self._wire, look))
+        found = await self._wire.call(SQS, "ReceiveMessage", partial(received, self._wire, look))
         if found or not wait:
             return found
-        poll = _Poll(self._wire, self._queues, queue, limit, visibility)
+        poll = Poll(self._wire, self._queues, queue, limit, visibility)
         return await poll.answered(wait.total_seconds())
 
     async def send(self, queue: str, entries: Sequence[QueueEntry]) -> list[EntryFailure]:
@@ -139,93 +138,6 @@ class WiredQueues:
     ) -> list[EntryFailure]:
         effect = partial(_partly, self._wire, operation, entries, call, subject)
         return await self._wire.call(SQS, operation, effect, subject)
-
-
-class _Poll:
-    """A receive that found nothing at first, and is held open by SQS.
-
-    If its process dies, SQS may not know, and give its messages away to nobody.
-    """
-
-    def __init__(
-        self,
-        wire: Wire,
-        queues: MemoryQueues,
-        queue: str,
-        limit: int,
-        visibility: timedelta | None,
-    ) -> None:
-        self._wire = wire
-        self._queues = queues
-        self._queue = queue
-        self._limit = limit
-        self._visibility = visibility
-        self._future: asyncio.Future[list[Delivery]] = wire.loop.create_future()
-        self._unwatch = queues.watch(queue, self._look_soon)
-        self._looking = False
-        self._due: asyncio.TimerHandle | None = None
-        self._end: asyncio.TimerHandle | None = None
-
-    async def answered(self, wait: float) -> list[Delivery]:
-        self._end = self._later(wait, self._close, [])
-        self._await_due()
-        try:
-            return await self._future
-        finally:
-            # The connection is closed; what is on its way to it by then is lost until its
-            # visibility ends.
-            self._stop()
-
-    def _later(
-        self, delay: float, callback: Callable[..., None], *args: object
-    ) -> asyncio.TimerHandle:
-        return self._wire.loop.call_as(self._wire.loop.world, delay, callback, *args)
-
-    def _look_soon(self) -> None:
-        if not self._looking:
-            self._looking = True
-            self._later(0.001, self._look)
-
-    def _look(self) -> None:
-        self._looking = False
-        if self._end is None:
-            return
-        if not self._wire.owner.alive and self._wire.notices():
-            self._stop()
-            return
-        found = _received(
-            self._wire,
-            partial(
-                self._queues.look_again,
-                self._queue,
-                limit=self._limit,
-                visibility=self._visibility,
-            ),
-        )
-        if found:
-            self._close(found)
-        else:
-            self._await_due()
-
-    def _await_due(self) -> None:
-        due = self._queues.next_due(self._queue)
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-        if due is not None:
-            left = self._wire.loop.seconds_until(due)
-            self._due = self._later(max(left, 0.0), self._look)
-
-    def _close(self, found: list[Delivery]) -> None:
-        self._stop()
-        self._wire.answer(self._future, found)
-
-    def _stop(self) -> None:
-        self._unwatch()
-        for timer in (self._due, self._end):
-            if timer is not None:
-                timer.cancel()
-        self._due = self._end = None
 
 
 class WiredBus:
@@ -375,16 +287,6 @@ class WiredScheduler:
     async def cancel(self, name: str) -> None:
         effect = partial(self._scheduler.cancel_now, name)
         await self._wire.call(SCHEDULER, "DeleteSchedule", effect)
-
-
-def _received(wire: Wire, look: Callable[[], list[Delivery]]) -> list[Delivery]:
-    found = look()
-    for delivery in found if wire.trace.on else ():
-        nth = f" for the {ordinal(delivery.receive_count)} time"
-        again = nth if delivery.receive_count > 1 else ""
-        text = f"receives {name_of(delivery.body)} from {delivery.queue}{again}"
-        wire.note(Kind.RECEIVED, text, ids_in(delivery.body))
-    return found
 
 
 def _messages(count: int) -> str:

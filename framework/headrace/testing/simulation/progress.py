@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
-if TYPE_CHECKING:
-    from headrace.testing.simulation.simulate import Report
+from headrace.testing.simulation.report import Report
 
-Advance: TypeAlias = "Callable[[Report], None]"
-Progress: TypeAlias = Callable[[int], AbstractContextManager["Advance"]]
+Advance: TypeAlias = Callable[[Report], None]
+Progress: TypeAlias = Callable[[int], AbstractContextManager[Advance]]
 """`with progress(total) as advance: …; advance(report)`"""
 
 _EVERY: Final = 0.1

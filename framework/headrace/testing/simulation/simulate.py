@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -29,6 +27,7 @@ from headrace.testing.simulation.plan import (
     Setting,
 )
 from headrace.testing.simulation.progress import Progress, told
+from headrace.testing.simulation.report import Report
 from headrace.testing.simulation.run import run
 from headrace.testing.simulation.shrink import shrunk
 from headrace.testing.simulation.timeline import as_text
@@ -61,21 +60,6 @@ class Violation(AssertionError):
         self.run = run
         self.page = page
         self.report = report
-
-
-@dataclass(slots=True)
-class Report:
-    """What a simulation has been through. `seconds` are real ones, `virtual_seconds` those of the
-    runs; `faults` counts them by kind."""
-
-    seeds: int = 0
-    seconds: float = 0.0
-    virtual_seconds: float = 0.0
-    faults: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def per_minute(self) -> float:
-        return 60 * self.seeds / self.seconds if self.seconds else 0.0
 
 
 def simulate(

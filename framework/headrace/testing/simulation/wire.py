@@ -166,9 +166,14 @@ class Wire:
     ) -> None:
         self.loop.call_as(self.owner, delay, _settle, future, result, error)
 
-    def answer(self, future: asyncio.Future[T], result: T) -> None:
-        """Let an answer travel back that the world gives in its own time."""
-        self._answer(self._seconds(), future, result)
+    def answer_poll(self, future: asyncio.Future[list[T]], found: list[T]) -> None:
+        """Let the answer to a long poll travel back, which the world gives in its own time."""
+        if found and self.chance.strikes("lost_answer") is not None:
+            self.call_fault("ReceiveMessage", nothing_more, "gives messages, and they are lost")
+            error = _unreachable("ReceiveMessage", "timed out")
+            self._answer(CLIENT_TIMEOUT, future, error=error)
+        else:
+            self._answer(self._seconds(), future, found)
 
     def notices(self) -> bool:
         """Whether AWS notices that this process is gone."""
