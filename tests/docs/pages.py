@@ -46,6 +46,16 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
+def applied(diff: Block, text: str) -> str:
+    """The text after the change that a `diff` block shows. What it changes must be there once."""
+    lines = diff.code.splitlines(keepends=True)
+    old, new = (
+        "".join(line[1:] for line in lines if not line.startswith(out)) for out in ("+", "-")
+    )
+    assert text.count(old) == 1, f"{diff}: {old!r} is {text.count(old)} times in {diff.title}"
+    return text.replace(old, new)
+
+
 def links(page: Path) -> list[str]:
     """The relative links of a page, without their anchors."""
     return _LINK.findall(_FENCE.sub("", page.read_text()))

@@ -39,6 +39,18 @@ class Shell:
 
     def run(self, code: str) -> str:
         """The output of a block; an `AssertionError` with all of it if a command fails."""
+        status, output, errors = self._done(code)
+        assert status == 0, f"{code}\n{output}{errors}"
+        return output
+
+    def fail(self, code: str) -> str:
+        """The output of a block that fails; an `AssertionError` with all of it if it does not."""
+        status, output, errors = self._done(code)
+        assert status != 0, f"{code}\n{output}{errors}"
+        return output
+
+    def _done(self, code: str) -> tuple[int, str, str]:
+        """Its status, what it printed, and what it printed as errors."""
         script = f"set -aeo pipefail; source {self.variables}\n{code}\nexport -p > {self.variables}"
         self.variables.touch()
         done = subprocess.run(
@@ -50,8 +62,7 @@ class Shell:
             timeout=PATIENCE,
             check=False,
         )
-        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return done.returncode, done.stdout, done.stderr
 
     def run_until(self, code: str, wanted: str) -> str:
         """Repeat a block, as an impatient reader does, until its output has what the page says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -14,9 +15,16 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+import headrace_pytest
+from headrace import testing
 from headrace.cli.app import app
 from headrace.events import registry
+from headrace.testing import Faults, Harness, Letter, Report, World, simulate
 from tests.docs.pages import PAGES, ROOT, Block, blocks, links
+from tests.sabotage.sabotages import SABOTAGES
+
+DONE_ELSEWHERE = ROOT / "docs" / "break-your-service.md"
+"""Its first version is wrong on purpose: `test_break_your_service` runs its tests."""
 
 
 def named(page: Path) -> str:
@@ -64,8 +72,12 @@ def test_the_python_of_a_page_runs(
             module = types.ModuleType(block.title.removesuffix(".py"))
             sys.modules[module.__name__] = module
         exec(code, module.__dict__)
-    if tests:
+    if tests and page != DONE_ELSEWHERE:
         run_tests(tests, tmp_path)
+
+
+SEEDS = 25
+"""Runs of a simulation on a page that says nothing of them: what it shows is that it can be run."""
 
 
 def run_tests(files: list[str], folder: Path) -> None:
@@ -78,6 +90,9 @@ def run_tests(files: list[str], folder: Path) -> None:
         "--asyncio-mode=auto",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "headrace_pytest",
+        f"--headrace-seeds={SEEDS}",
     ]
     (folder / "pytest.ini").write_text("[pytest]\n")
     environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT / 'framework'}"}
@@ -120,3 +135,28 @@ def test_the_reference_names_every_command_and_every_option() -> None:
         commands = [command, *getattr(command, "commands", {}).values()]
         options = {o for c in commands for p in c.params for o in p.opts if o.startswith("--")}
         assert [o for o in sorted(options - {"--help"}) if o not in sections[name]] == []
+
+
+def test_the_reference_of_testing_names_all_that_is_public() -> None:
+    page = (ROOT / "docs" / "reference" / "testing.md").read_text()
+    options = re.findall(r'"(--headrace-\w+)"', Path(headrace_pytest.__file__).read_text())
+    assert [name for name in (*testing.__all__, *options) if f"`{name}" not in page] == []
+    for cls in (Harness, World, Report, Letter):
+        public = [name for name in dir(cls) if not name.startswith("_")]
+        assert [name for name in public if not re.search(rf"[`( ]{name}[`(]", page)] == []
+    arguments = inspect.signature(simulate).parameters
+    assert [name for name in arguments if f"\n| `{name}` |" not in page] == []
+
+
+def test_the_table_of_faults_has_every_kind_with_its_rate() -> None:
+    page = (ROOT / "docs" / "how-to" / "simulate.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", page, re.M)
+    assert {kind: float(rate) for kind, rate in told} == Faults().rates()
+
+
+def test_the_page_on_exactly_once_names_every_sabotage() -> None:
+    page = (ROOT / "docs" / "explanation" / "exactly-once.md").read_text()
+    rows = re.findall(
+        r"^\| ([^|]+) \| [^|]+ \| [^|]+ \|$", page.partition("## How we know")[2], re.M
+    )
+    assert rows[1:] == [sabotage.name for sabotage in SABOTAGES]
