@@ -28,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--headrace-seed", type=int, metavar="S", help="run each simulation with seed S alone"
     )
+    group.addoption(
+        "--headrace-no-shrink",
+        action="store_true",
+        help="show a run that went wrong as it was, without looking for a smaller one",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,9 +49,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of many seeds becomes some tests of fewer, which may run on different processes."""
     if "headrace_seeds" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("headrace")
-        own = marker.kwargs.get("seeds") if marker else None
-        seeds = asked_for() or range(own or SEEDS)
+        markers = metafunc.definition.iter_markers("headrace")
+        own = next((m.kwargs["seeds"] for m in markers if "seeds" in m.kwargs), SEEDS)
+        seeds = asked_for() or (range(own) if isinstance(own, int) else own)
         metafunc.parametrize("headrace_seeds", _chunks(seeds), ids=_id)
 
 
@@ -59,6 +64,11 @@ def asked_for() -> Sequence[int] | None:
         if many is not None:
             return range(int(many))
     return None
+
+
+def shrinks() -> bool:
+    """Whether a run that went wrong is to be made smaller."""
+    return not any(config.getoption("headrace_no_shrink") for config in _config)
 
 
 def _chunks(seeds: Sequence[int]) -> list[Sequence[int]]:

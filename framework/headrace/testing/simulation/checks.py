@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from headrace.errors import CloudError
 from headrace.ports import QueueEntry
 from headrace.record import KEY_PREFIX
-from headrace.testing.letters import letter_of, name_of
+from headrace.testing.letters import letter_of
+from headrace.testing.letters import name_of as type_of
 from headrace.testing.simulation.cloud import Cloud
-from headrace.testing.simulation.plan import Invariant, Setting, Wrong
+from headrace.testing.simulation.plan import Invariant, Scenario, Setting, Wrong
 from headrace.testing.simulation.process import Place
 from headrace.testing.simulation.watch import Watch
 from headrace.testing.simulation.wording import ids_in
@@ -49,7 +50,7 @@ class Checks:
                         answer.close()
                     raise TypeError("What is looked at after every write cannot be awaited.")
             except AssertionError as error:
-                self._verdict.set_result(broken(_name(invariant), error))
+                self._verdict.set_result(broken(name_of(invariant), error))
                 return
             except Exception as error:  # a mistake in the invariant: whoever wrote it hears of it
                 self._verdict.set_exception(error)
@@ -66,7 +67,7 @@ class Checks:
                 if inspect.isawaitable(answer):
                     await answer
             except AssertionError as error:
-                return broken(_name(invariant), error)
+                return broken(name_of(invariant), error)
         return None
 
     def _crashed(self) -> Wrong | None:
@@ -109,7 +110,7 @@ class Checks:
             poisonous = letter.body in self._world.poison
             if not poisonous and not self._setting.expected_letter(letter):
                 id = " ".join(ids_in(letter.body)[:1])
-                what = f"{name_of(letter.body)} {id}".strip()
+                what = f"{type_of(letter.body)} {id}".strip()
                 sentence = f"{what} is a dead letter of {letter.queue!r}: {letter.reason}"
                 return Wrong("dead letters", sentence)
         bodies = {letter.body for letter in letters}
@@ -125,8 +126,9 @@ def broken(name: str, error: AssertionError) -> Wrong:
     return Wrong(name, said, error)
 
 
-def _name(invariant: Invariant) -> str:
-    return getattr(invariant, "__name__", repr(invariant)).replace("_", " ")
+def name_of(said: Invariant | Scenario) -> str:
+    """What a function that asserts something is called in a sentence."""
+    return getattr(said, "__name__", repr(said)).replace("_", " ")
 
 
 def _took_effect(id: str, times: int, where: str) -> Wrong:

@@ -105,7 +105,7 @@ class Liberties(Latitude):
     def _fault(self, entry: QueueEntry, queue: str, verb: str, how: str) -> None:
         if self._trace.on:
             text = f"{queue} {verb} {name_of(entry.body)} {how}"
-            self._trace.note(AWS, Kind.FAULT, text, ids_in(entry.body))
+            self._trace.note(AWS, Kind.FAULT, text, ids_in(entry.body)[:1])
 
 
 def _seconds(span: timedelta) -> str:

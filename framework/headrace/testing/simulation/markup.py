@@ -56,6 +56,7 @@ tbody th {
 .sent { border-color: var(--sent); }
 .received { border-color: var(--received); }
 .written { border-color: var(--written); }
+.read { border-color: var(--line); color: var(--faint); }
 .settled { border-color: var(--settled); }
 .process { border-color: var(--process); }
 .log, .process, .bookkeeping .box { color: var(--faint); }

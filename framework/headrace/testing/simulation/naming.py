@@ -18,7 +18,6 @@ _MESSAGE: Final = re.compile(
 _RECORD: Final = re.compile(rf"{re.escape(KEY_PREFIX)}(?P<consumer>\S+?)#(?={_UUID.pattern})")
 _SHORT: Final = 8
 _OF_ONE_MESSAGE: Final = frozenset({Kind.SENT, Kind.RECEIVED})
-_OF_SEVERAL: Final = frozenset({Kind.WRITTEN, Kind.LOG})
 
 
 class Names:
@@ -30,7 +29,7 @@ class Names:
     """
 
     def __init__(self, entries: Sequence[Entry], *other_texts: str) -> None:
-        messages = [entry for entry in entries if entry.kind not in _OF_SEVERAL and entry.about]
+        messages = [entry for entry in entries if entry.kind in _OF_ONE_MESSAGE and entry.about]
         self._letters = _stories(entry.about for entry in messages)
         self._types = _types(messages)
         self._names = dict(_named(self._types, self._letters))
@@ -77,7 +76,7 @@ class Names:
 
 def _subjects(entry: Entry) -> tuple[str, ...]:
     """The ids of the events themselves, without those of their causes."""
-    return entry.about if entry.kind in _OF_SEVERAL else entry.about[:1]
+    return entry.about[:1] if entry.kind in _OF_ONE_MESSAGE else entry.about
 
 
 def _stories(together: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -39,6 +39,7 @@ from headrace.testing.simulation.wording import (
     detail_body,
     ids_in,
     ids_in_key,
+    read_as,
     subject_of_actions,
     subject_of_bodies,
 )
@@ -175,7 +176,14 @@ class WiredStore:
         self._store = store
 
     async def get(self, keys: Sequence[ItemKey]) -> list[Item | None]:
-        return await self._wire.call(DYNAMODB, "BatchGetItem", partial(self._store.get_now, keys))
+        return await self._wire.call(DYNAMODB, "BatchGetItem", partial(self._get, keys))
+
+    def _get(self, keys: Sequence[ItemKey]) -> list[Item | None]:
+        found = self._store.get_now(keys)
+        for key, item in zip(keys, found, strict=True) if self._wire.trace.on else ():
+            text = f"reads {read_as(key, item)}"
+            self._wire.note(Kind.READ, text, ids_in_key(key.pk))
+        return found
 
     async def transact(self, actions: Sequence[Action], *, token: str) -> None:
         effect = partial(self._transact, actions, token)
@@ -265,9 +273,15 @@ class WiredStore:
         consistent: bool = False,
     ) -> Page:
         asked = Query(pk, sk_prefix, sk_before, index, limit, start, forward, consistent)
-        return await self._wire.call(
-            DYNAMODB, "Query", partial(self._store.query_now, table, asked)
-        )
+        return await self._wire.call(DYNAMODB, "Query", partial(self._query, table, asked))
+
+    def _query(self, table: str, asked: Query) -> Page:
+        page = self._store.query_now(table, asked)
+        # What a relay finds in its index, mostly nothing, is no part of any story.
+        if self._wire.trace.on and asked.index is None:
+            items = ", ".join(item["sk"]["S"] for item in page.items) or "nothing"
+            self._wire.note(Kind.READ, f"reads the partition {asked.pk}: {items}")
+        return page
 
 
 _CHANGES: Final = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}

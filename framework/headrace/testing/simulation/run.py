@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from headrace.service import Service
 from headrace.testing.simulation.chance import Chance, DrawnRandomness
-from headrace.testing.simulation.checks import Checks, broken
+from headrace.testing.simulation.checks import Checks, broken, name_of
 from headrace.testing.simulation.cloud import Cloud
 from headrace.testing.simulation.liberties import Liberties
 from headrace.testing.simulation.loop import LoopClock, SimulatedLoop, simulated_loop
@@ -123,7 +123,7 @@ class _Simulation:
         try:
             await self._setting.scenario(self.world)
         except AssertionError as error:
-            return broken("scenario", error)
+            return broken(name_of(self._setting.scenario), error)
         await self.world.settled()
         return None
 

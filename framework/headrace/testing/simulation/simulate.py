@@ -117,10 +117,13 @@ def simulation(
             await aws.settled()
             assert …
 
-    It runs once for each seed: `--headrace-seeds 1000` says how many, `--headrace-seed 4711` runs
-    one again. What it asserts is its invariant. Options are those of `simulate`; further
-    parameters are pytest's fixtures and parameters. It has the marker `headrace`.
+    It runs once for each seed: `seeds=50`, the marker `headrace(seeds=50)` or, before both,
+    `--headrace-seeds 50` say how many; `--headrace-seed 4711` runs one again. What it asserts is
+    its invariant. Options are those of `simulate`; further parameters are pytest's fixtures and
+    parameters. It has the marker `headrace`.
     """
+
+    seeds_given = options.pop("seeds", None)
 
     def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         import pytest
@@ -131,6 +134,7 @@ def simulation(
                 await test(aws, **fixtures)
 
             scenario.__name__ = test.__name__
+            __tracebackhide__ = True
             simulate(services, scenario, seeds=headrace_seeds, **options)
 
         asked = list(signature(test).parameters.values())[1:]
@@ -140,7 +144,8 @@ def simulation(
             parameters=[seeds, *named], return_annotation=None
         )
         del seeded.__wrapped__  # pytest must not look behind it
-        marked: Callable[..., None] = pytest.mark.headrace(seeded)
+        given = {} if seeds_given is None else {"seeds": seeds_given}
+        marked: Callable[..., None] = pytest.mark.headrace(**given)(seeded)
         return marked
 
     return decorate
@@ -149,6 +154,7 @@ def simulation(
 def _through(
     setting: Setting, seeds: Sequence[int], pages: Path | None, progress: Progress
 ) -> Report:
+    __tracebackhide__ = True
     report, began = Report(), monotonic()
     with progress(len(seeds)) as advance, _collected() as collect:
         for seed in seeds:
@@ -171,13 +177,14 @@ def _violation(setting: Setting, failed: Run, pages: Path | None, report: Report
     again = run(setting, failed.plan)
     smallest = again
     if again.struck == failed.struck and _is_as_wrong(again, failed):
-        smallest = run(setting, shrunk(setting, failed).plan, traced=True)
+        smallest = run(setting, _smaller(setting, failed).plan, traced=True)
     if wrong is None or smallest is again or not _is_as_wrong(smallest, failed):
         raise ConfigurationError(
             f"Seed {seed} went wrong ({wrong and wrong.sentence}), and did not a second time: the "
             "services take time or chance from somewhere else than the event loop and their "
             "transactions (datetime.now, uuid4, a thread), or keep something in a global variable."
         )
+    wrong = smallest.wrong or wrong
     page = None if pages is None else _written(pages, setting, smallest)
     needed = len(smallest.struck)
     faults = f"{len(failed.struck)} faults, {needed} of them needed"
@@ -193,6 +200,14 @@ def _violation(setting: Setting, failed: Run, pages: Path | None, report: Report
     violation = Violation("\n".join(lines), seed, smallest, page, report)
     violation.__cause__ = wrong.error
     return violation
+
+
+def _smaller(setting: Setting, failed: Run) -> Run:
+    try:
+        from headrace_pytest import shrinks
+    except ModuleNotFoundError:  # pytest is not there
+        return shrunk(setting, failed)
+    return shrunk(setting, failed) if shrinks() else failed
 
 
 def _is_as_wrong(one: Run, other: Run) -> bool:

@@ -31,6 +31,7 @@ _COLOURS: Final = {
     Kind.FAULT: "31",
     Kind.SENT: "36",
     Kind.RECEIVED: "34",
+    Kind.READ: "2",
     Kind.WRITTEN: "32",
     Kind.SETTLED: "2",
     Kind.LOG: "2",

@@ -12,6 +12,7 @@ class Kind(Enum):
 
     SENT = "sent"
     RECEIVED = "received"
+    READ = "read"
     WRITTEN = "written"
     SETTLED = "settled"
     FAULT = "fault"

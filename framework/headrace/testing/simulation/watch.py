@@ -29,7 +29,7 @@ class Watch:
             self._acks[service, delivery.queue, delivery.body] += 1
         if self._trace.on:
             text = f"{_said(outcome)} of {name_of(delivery.body)}"
-            self._trace.note(self._loop.current.name, Kind.SETTLED, text, ids_in(delivery.body))
+            self._trace.note(self._loop.current.name, Kind.SETTLED, text, ids_in(delivery.body)[:1])
 
     def sent(self, service: str, outgoing: Outgoing) -> None:
         """Said by the ports already."""

@@ -152,7 +152,7 @@ class Wire:
     def _arrive(self, effect: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
             result = effect()
-        except CloudError as error:
+        except Exception as error:  # AWS's refusals, and whatever the world outside raises
             self._answer(self._seconds(), future, error=error)
         else:
             self._answer(self._seconds(), future, result)

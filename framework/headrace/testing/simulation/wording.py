@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from headrace.ports import Action, Check, Delete, Put, Update
+from headrace.ports import Action, Check, Delete, Item, ItemKey, Put, Update
 from headrace.record import KEY_PREFIX
 from headrace.testing.letters import name_of
 
@@ -44,7 +44,7 @@ def described(action: Action) -> str:
     if key.pk.startswith(KEY_PREFIX):
         return _record(action, key.pk)
     if isinstance(action, Put):
-        return f"{name}{_fields(action)}"
+        return f"{name}{_fields(action.item)}"
     verb = {Update: "an update of", Delete: "the end of", Check: "a check of"}[type(action)]
     return f"{verb} {name}"
 
@@ -75,10 +75,19 @@ def subject_of_actions(actions: Iterable[Action]) -> tuple[str, tuple[str, ...]]
     return ", ".join(map(described, found)), tuple(about)
 
 
-def _fields(put: Put) -> str:
+def read_as(key: ItemKey, item: Item | None) -> str:
+    """What was found at a key."""
+    if key.pk.startswith(KEY_PREFIX):
+        status = "none" if item is None else item.get("status", {}).get("S", "")
+        return f"the record of {key.pk.removeprefix(KEY_PREFIX).rpartition('#')[0]} ({status})"
+    name = key.pk if key.sk == "-" else f"{key.pk}/{key.sk}"
+    return f"{name} (nothing)" if item is None else f"{name}{_fields(item)}"
+
+
+def _fields(item: Item) -> str:
     shown = [
         f"{name}={next(iter(value.values()))}"
-        for name, value in put.item.items()
+        for name, value in item.items()
         if name not in ("pk", "sk") and not name.startswith("_") and value.keys() <= _PLAIN
     ]
     return f" ({', '.join(shown)})" if shown else ""
