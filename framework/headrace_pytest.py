@@ -36,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    many = config.getoption("headrace_seeds")
+    if many is not None and many < 1:
+        raise pytest.UsageError(f"--headrace-seeds {many}: a simulation needs at least one seed.")
     _config.append(config)
     config.addinivalue_line(
         "markers", "headrace(seeds=100): runs a simulation, by default with so many seeds"
@@ -43,7 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    _config.remove(config)
+    if config in _config:
+        _config.remove(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,7 +55,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "headrace_seeds" in metafunc.fixturenames:
         markers = metafunc.definition.iter_markers("headrace")
         own = next((m.kwargs["seeds"] for m in markers if "seeds" in m.kwargs), SEEDS)
-        seeds = asked_for() or (range(own) if isinstance(own, int) else own)
+        asked = asked_for()
+        given = range(own) if isinstance(own, int) else own
+        seeds = given if asked is None else asked
         metafunc.parametrize("headrace_seeds", _chunks(seeds), ids=_id)
 
 
@@ -77,4 +83,7 @@ def _chunks(seeds: Sequence[int]) -> list[Sequence[int]]:
 
 
 def _id(seeds: Sequence[int]) -> str:
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]}-{seeds[-1]}"
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    follow = isinstance(seeds, range) and seeds.step == 1
+    return f"seeds {seeds[0]}{'-' if follow else '..'}{seeds[-1]}"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from headrace.testing.simulation.run import Plan, Setting, run
+from headrace.testing.simulation.plan import Plan, Setting
+from headrace.testing.simulation.run import run
 from services.simulation.invariants import ALWAYS, IN_THE_END, is_expected
 from services.simulation.shop import RESOURCES, SERVICES, orders
 

@@ -68,7 +68,7 @@ class Checks:
                     await answer
             except AssertionError as error:
                 return broken(name_of(invariant), error)
-        return None
+        return self._verdict.result() if self._verdict.done() else None
 
     def _crashed(self) -> Wrong | None:
         for place in self._places:

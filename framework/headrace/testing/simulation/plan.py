@@ -65,7 +65,7 @@ class Wrong:
 
     name: str
     sentence: str
-    error: BaseException | None = None
+    error: BaseException | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,11 @@ CALM_AFTER: Final = 180.0
 LONGEST: Final = 4 * 3600.0
 """Seconds after that, until what is not settled never will be."""
 
-_DEPLOY_WITHIN: Final = 20.0
-_OVERLAP: Final = 10.0
+ENDLESS: Final = 7 * 86400.0
+"""Seconds until a scenario that does not settle is taken for one that never ends."""
+
+_DEPLOY_WITHIN: Final = 8.0
+_OVERLAP: Final = 8.0
 _MINUTE: Final = 60.0
 
 
@@ -86,6 +89,7 @@ class _Simulation:
             each if isinstance(each, Rollout) else Rollout(each, each) for each in setting.services
         ]
         self._places: list[Place] = []
+        self._planned = 0
         self._watch = Watch(loop, trace)
         self._verdict: asyncio.Future[Wrong] = loop.create_future()
         self.world = World(
@@ -95,6 +99,7 @@ class _Simulation:
             trace,
             plan.dropped,
             on_settling=self._settling,
+            has_plans=lambda: self._planned > 0,
         )
         self._checks = Checks(
             setting, self.world, self._cloud, self._places, self._watch, self._verdict
@@ -110,6 +115,7 @@ class _Simulation:
         for rollout in self._rollouts:
             self._start(rollout)
         self._trouble()
+        self._later(ENDLESS, self._end)
         scenario = asyncio.ensure_future(self._scenario())
         first: list[asyncio.Future[Any]] = [scenario, self._verdict]
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +155,12 @@ class _Simulation:
         if not self._verdict.done():
             self._verdict.set_result(Wrong("settled", f"It does not come to rest: {left}."))
 
+    def _end(self) -> None:
+        if not self._verdict.done():
+            days = ENDLESS / 86400
+            what = f"It has not ended after {days:.0f} days: does it wait for what never comes?"
+            self._verdict.set_result(Wrong(name_of(self._setting.scenario), what))
+
     # --- what goes wrong around it ---
 
     def _start(self, rollout: Rollout) -> None:
@@ -162,7 +174,7 @@ class _Simulation:
             hard = self._chance.stream("rollout").random()
         if hard is not None:
             random = Random(int(hard * 2**53))
-            self._later(random.random() * _DEPLOY_WITHIN, self._deploy, rollout, workers, random)
+            self._plan(random.random() * _DEPLOY_WITHIN, self._deploy, rollout, workers, random)
 
     def _place(self, service: Service, number: int) -> Place:
         of = self._setting.resources.get(service.name)
@@ -184,7 +196,7 @@ class _Simulation:
             self._cloud.provision(topology(rollout.after))
         for number, place in enumerate(old):
             self._place(rollout.after, len(old) + number + 1).start()
-            self._later(random.random() * _OVERLAP, place.stop)
+            self._plan(random.random() * _OVERLAP, place.stop)
 
     def _trouble(self) -> None:
         for rollout in self._rollouts:
@@ -202,7 +214,7 @@ class _Simulation:
             random = Random(int(hard * 2**53))
             queue = random.choice(service.queues)
             body = random.choice(poisons(service, queue, random))
-            self._later(random.random() * _DEPLOY_WITHIN, self._put_poison, queue, body)
+            self._plan(random.random() * _DEPLOY_WITHIN, self._put_poison, queue, body)
 
     def _put_poison(self, queue: str, body: str) -> None:
         self._trace.note("world", Kind.FAULT, f"a message that nobody can read lies in {queue}")
@@ -211,13 +223,10 @@ class _Simulation:
 
     def _outage(self) -> None:
         hard = self._chance.strikes("outage")
-        if hard is not None:
-            random = Random(int(hard * 2**53))
-            service = random.choice(SERVICES)
-            self._later(random.random() * _DEPLOY_WITHIN, self._begin_outage, service, random)
-
-    def _begin_outage(self, service: str, random: Random) -> None:
-        seconds = random.random() * _MINUTE
+        if hard is None:
+            return
+        random = Random(int(hard * 2**53))
+        service, seconds = random.choice(SERVICES), random.random() * _MINUTE
         self._trace.note("world", Kind.FAULT, f"{service} is down for {seconds:.0f} s")
         self._cloud.network.take_down(service, self._loop.time() + seconds)
 
@@ -229,6 +238,16 @@ class _Simulation:
     def _expire(self) -> None:
         for name in self._cloud.expire():
             self._trace.note("world", Kind.FAULT, f"DynamoDB deletes {name}, which expires soon")
+
+    def _plan(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
+        """Let something happen later, and let nothing be settled before."""
+        self._planned += 1
+
+        def happen() -> None:
+            self._planned -= 1
+            callback(*args)
+
+        self._later(delay, happen)
 
     def _later(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
         self._loop.call_as(self._loop.world, delay, callback, *args)

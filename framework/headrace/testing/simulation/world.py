@@ -65,6 +65,7 @@ class World:
         trace: Trace,
         dropped: frozenset[int],
         on_settling: Callable[[], AbstractContextManager[None]],
+        has_plans: Callable[[], bool],
     ) -> None:
         self.services = tuple(services)
         """Those under test, of a service that is deployed both versions."""
@@ -79,6 +80,7 @@ class World:
         self._trace = trace
         self._dropped = dropped
         self._on_settling = on_settling
+        self._has_plans = has_plans
         self._ledgers: dict[str, list[Any]] = {}
         self._own_ids: set[str] = set()
         self._requests = 0
@@ -202,8 +204,8 @@ class World:
 
     async def settled(self) -> None:
         """Wait until nothing is left to do: no message in a queue of the services, no event that
-        was committed and is not out, no schedule. Faults end some minutes after everything else
-        has, so that it comes to that."""
+        was committed and is not out, no schedule, no deployment to come. Faults end some minutes
+        after everything else has, so that it comes to that."""
         with self._on_settling():
             while not self._is_settled():  # noqa: ASYNC110 nothing tells of all of this
                 await asyncio.sleep(_LOOK_EVERY)
@@ -290,6 +292,7 @@ class World:
         queues = self._cloud.queues
         return (
             not self._cloud.network.late
+            and not self._has_plans()
             and all(map(queues.is_empty, self._queues))
             and not self._cloud.scheduler.peek()
             and not any(map(self._pending, self.services))

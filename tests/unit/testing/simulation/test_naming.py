@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.testing.simulation.run import Wrong
+from headrace.testing.simulation.plan import Wrong
 from headrace.testing.simulation.timeline import as_text
 from headrace.testing.simulation.trace import Entry, Kind
 from tests.unit.testing.simulation.told import (

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from headrace.testing.simulation.chance import Fault
-from headrace.testing.simulation.run import Run, Wrong
+from headrace.testing.simulation.plan import Run, Wrong
 from headrace.testing.simulation.timeline import as_text
 from headrace.testing.simulation.trace import Kind
 from tests.unit.testing.simulation.told import (

@@ -7,7 +7,8 @@ from dataclasses import replace
 from headrace import Command, Event, Service, Transaction
 from headrace.testing.simulation.chance import Fault
 from headrace.testing.simulation.faults import Faults
-from headrace.testing.simulation.run import Plan, Run, Setting, Wrong, run
+from headrace.testing.simulation.plan import Plan, Run, Setting, Wrong
+from headrace.testing.simulation.run import run
 from headrace.testing.simulation.timeline import as_text
 from headrace.testing.simulation.trace import Entry, Kind
 from headrace.testing.simulation.world import World
