@@ -32,7 +32,7 @@ class Faults:
     reorder: float = 0.2
     """A standard queue is looked through in another order. Per receive."""
     delay: float = 0.05
-    """A message can be received late, by up to 30 seconds. Per message."""
+    """A message can be received late, by up to 15 seconds. Per message."""
     stale_index: float = 0.2
     """An index does not know of a change, for up to 20 seconds. Per change."""
     ttl: float = 0.1

@@ -19,9 +19,9 @@ T = TypeVar("T")
 AWS: Final = "AWS"
 """The lane of what happens inside of AWS."""
 
-_LATEST: Final = timedelta(seconds=30)
+_LATEST: Final = timedelta(seconds=15)
 _STALEST: Final = timedelta(seconds=20)
-_COPIES_WITHIN: Final = timedelta(seconds=40)
+_COPIES_WITHIN: Final = timedelta(seconds=20)
 _BRIEFEST: Final = timedelta(seconds=5)
 _RECEIVES: Final = 3
 """After so many receives a message comes again for good reason only: else a redrive policy would

@@ -16,7 +16,6 @@ from headrace.events import Command, Event, Message
 from headrace.service import Service
 from headrace.testing.letters import Letter
 from headrace.testing.simulation.faults import Faults
-from headrace.testing.simulation.page import as_page
 from headrace.testing.simulation.plan import (
     Invariant,
     Plan,
@@ -30,7 +29,7 @@ from headrace.testing.simulation.progress import Progress, told
 from headrace.testing.simulation.report import Report
 from headrace.testing.simulation.run import run
 from headrace.testing.simulation.shrink import shrunk
-from headrace.testing.simulation.timeline import as_text
+from headrace.testing.simulation.timeline import as_page, as_text
 from headrace.testing.simulation.world import World
 
 Seeds: TypeAlias = int | Sequence[int]

@@ -30,8 +30,9 @@ def nothing_more() -> tuple[str, tuple[str, ...]]:
 CLIENT_TIMEOUT: Final = 5.0
 """Seconds after which a caller that hears nothing gives up."""
 
-_LONG: Final = 60.0
-"""Seconds that the longest pauses take, and the latest requests."""
+_LONGEST_PAUSE: Final = 60.0
+_LATEST: Final = 20.0
+"""Seconds by which a request can come too late."""
 
 
 class Network:
@@ -125,7 +126,7 @@ class Wire:
             loop.call_as(loop.world, there, _happen, effect)
             self._answer(CLIENT_TIMEOUT, future, error=_unreachable(operation, "timed out"))
         elif (late := chance.strikes("late")) is not None:
-            delay = CLIENT_TIMEOUT + late * _LONG
+            delay = CLIENT_TIMEOUT + late * _LATEST
             what = f"times out, and will take effect {delay:.1f} s late"
             self.call_fault(operation, subject, what)
             self._network.late += 1
@@ -145,7 +146,7 @@ class Wire:
         if hard is None:
             return
         # Not before the request is on its way: what a pause is bad for is what comes after it.
-        seconds = hard * hard * _LONG
+        seconds = hard * hard * _LONGEST_PAUSE
         self.owner.paused_until = self.loop.time() + there + seconds
         self.fault(f"the process stands still for {seconds:.1f} s")
 

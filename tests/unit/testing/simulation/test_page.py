@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from headrace.testing.simulation.page import as_page
 from headrace.testing.simulation.plan import Run, Wrong
+from headrace.testing.simulation.timeline.page import as_page
 from headrace.testing.simulation.trace import Kind
 from tests.unit.testing.simulation.parsed import Element, Page
 from tests.unit.testing.simulation.told import (

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from headrace.testing.simulation.blame import blamed
-from headrace.testing.simulation.folding import Box, Line, lines_of, names_of
-from headrace.testing.simulation.naming import Names
 from headrace.testing.simulation.plan import Run, Wrong
+from headrace.testing.simulation.timeline.blame import blamed
+from headrace.testing.simulation.timeline.folding import Box, Line, lines_of, names_of
+from headrace.testing.simulation.timeline.naming import Names
 from headrace.testing.simulation.trace import Kind
 
 GAP: Final = 5.0

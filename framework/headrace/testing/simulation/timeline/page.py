@@ -6,12 +6,20 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from headrace.testing.simulation.blame import blamed
-from headrace.testing.simulation.folding import Box, Line, lines_of, names_of
-from headrace.testing.simulation.markup import PAGE
-from headrace.testing.simulation.naming import Names
 from headrace.testing.simulation.plan import Run
-from headrace.testing.simulation.timeline import CALM, GAP, UNTRACED, again, facts, legible, span
+from headrace.testing.simulation.timeline.blame import blamed
+from headrace.testing.simulation.timeline.folding import Box, Line, lines_of, names_of
+from headrace.testing.simulation.timeline.markup import PAGE
+from headrace.testing.simulation.timeline.naming import Names
+from headrace.testing.simulation.timeline.text import (
+    CALM,
+    GAP,
+    UNTRACED,
+    again,
+    facts,
+    legible,
+    span,
+)
 from headrace.testing.simulation.trace import Kind
 
 _OUTSIDE = {"AWS": 1, "world": 2}

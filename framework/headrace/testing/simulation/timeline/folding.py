@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Final
 
-from headrace.testing.simulation.naming import Names
 from headrace.testing.simulation.plan import Run
+from headrace.testing.simulation.timeline.naming import Names
 from headrace.testing.simulation.trace import Entry, Kind
 
 _STARTS: Final = "starts"
