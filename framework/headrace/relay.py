@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 GRACE: Final = timedelta(seconds=5)
 """How long whoever committed a record has for sending it, before the relay does."""
 
-INTERVAL: Final = timedelta(seconds=10)
-"""Time between two looks at the index. Each is as many queries as there are shards."""
+INTERVAL: Final = timedelta(seconds=20)
+"""Time between two looks at the index. Each is as many queries as there are shards, so a worker
+makes as many of them as it makes long polls while nothing happens, and not many times more."""
 
 
 class Unreadable(HeadraceError):

@@ -46,7 +46,7 @@ def stock_adds_up(aws: World) -> None:
 
 def stock_is_never_negative(aws: World) -> None:
     for item in aws.items(inventory):
-        pieces = int(item.get("available", {}).get("N", "0"))
+        pieces = int(item["available"]["N"]) if "available" in item else 0
         assert pieces >= 0, f"There are {pieces} pieces of {item['pk']['S']}."
 
 

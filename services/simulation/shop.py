@@ -40,7 +40,7 @@ async def orders(aws: World) -> None:
     await aws.put(
         *(Stock(sku=sku, available=pieces) for sku, pieces in SHELF.items()), service=inventory
     )
-    for number in range(2 + int(3 * random.random())):
+    for number in range(2 + int(2 * random.random())):
         await asyncio.sleep(_OFTEN_ENOUGH * random.random())
         await _order(aws, f"order-{number}")
         if random.random() < 0.2:

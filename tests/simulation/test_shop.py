@@ -31,4 +31,5 @@ def test_no_fault_makes_the_shop_lose_or_repeat_anything(headrace_seeds: Sequenc
 @pytest.mark.slow
 def test_every_kind_of_fault_happens_within_a_hundred_runs_of_the_shop() -> None:
     report = simulate(SERVICES, orders, seeds=100, resources=RESOURCES, expected_letter=is_expected)
-    assert set(report.faults) == set(KINDS)
+    # Nothing in the shop expires.
+    assert set(report.faults) == set(KINDS) - {"ttl"}

@@ -61,7 +61,7 @@ def letter_of(
 
 
 def _message_in(service: Service, queue: str, entry: QueueEntry) -> Message | None:
-    delivery = Delivery("", "", entry.body, queue, attributes=entry.attributes)
+    delivery = Delivery("unknown", "", entry.body, queue, attributes=entry.attributes)
     try:
         return service.codec(queue).decode(delivery).message
     except DecodeError:

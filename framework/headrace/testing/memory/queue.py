@@ -84,6 +84,11 @@ class MemoryQueue:
         self._reveal(now)
         return min((message.due for message in self._hidden.values()), default=None)
 
+    def last_due(self, now: datetime) -> datetime | None:
+        """When the last hidden message can be received."""
+        self._reveal(now)
+        return max((message.due for message in self._hidden.values()), default=None)
+
     # --- sending ---
 
     def put(self, entry: QueueEntry, now: datetime) -> None:

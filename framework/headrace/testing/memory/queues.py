@@ -90,6 +90,10 @@ class MemoryQueues:
         """When the next hidden or delayed message of a queue can be received."""
         return self._queue(queue, "ReceiveMessage").next_due(self._clock.now())
 
+    def last_due(self, queue: str) -> datetime | None:
+        """When the last hidden or delayed message of a queue can be received."""
+        return self._queue(queue, "ReceiveMessage").last_due(self._clock.now())
+
     def is_empty(self, queue: str) -> bool:
         """Whether nothing is in the queue, hidden or not."""
         return not self._queue(queue, "GetQueueAttributes").messages

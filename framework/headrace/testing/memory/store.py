@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -59,6 +59,10 @@ class MemoryStore:
     def items(self, table: str) -> list[Item]:
         """Every item of a table, by partition and sort key."""
         return [copied_item(item) for item in self._table(table).items()]
+
+    def each(self, table: str) -> Iterator[Item]:
+        """As `items`, and as they stand there: to look at, not to change."""
+        return self._table(table).items()
 
     def tables(self) -> list[str]:
         """The names of the tables there are."""

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 from collections.abc import Sequence
 
-from headrace.errors import CloudError
 from headrace.ports import QueueEntry
 from headrace.record import KEY_PREFIX
 from headrace.testing.letters import letter_of
@@ -73,9 +72,7 @@ class Checks:
     def _crashed(self) -> Wrong | None:
         for place in self._places:
             for error in place.errors:
-                # Where AWS could not be reached, a worker that does not start is started again.
-                if not isinstance(error, CloudError | OSError):
-                    return Wrong("worker", f"The worker {place.name} ended with {error!r}.", error)
+                return Wrong("worker", f"The worker {place.name} ended with {error!r}.", error)
         return None
 
     def _twice(self) -> Wrong | None:

@@ -75,9 +75,12 @@ class _Queues(MemoryQueues):
     ) -> None:
         super().__init__(clock, randomness, latitude)
         self.taken: list[InQueue] = []
+        self.on_missing: Callable[[str], None] | None = None
         self._loop = loop
 
     def send_now(self, queue: str, entries: Sequence[QueueEntry]) -> list[EntryFailure]:
+        if not self.exists(queue) and self.on_missing is not None:
+            self.on_missing(queue)
         failures = super().send_now(queue, entries)
         failed = {failure.index for failure in failures}
         now = self._loop.time()

@@ -25,7 +25,7 @@ class Faults:
     faults come alone and in every combination. With `mixed=False` every run has these very rates.
     """
 
-    # What SQS, EventBridge and DynamoDB do within their contract.
+    # What SQS, EventBridge and DynamoDB may do.
     duplicate: float = 0.04
     """A message is delivered again: while it is handled, or after it was deleted; an event
     reaches a queue twice. Per message."""
@@ -36,26 +36,31 @@ class Faults:
     stale_index: float = 0.2
     """An index does not know of a change, for up to 20 seconds. Per change."""
     ttl: float = 0.1
-    """DynamoDB deletes what has expired, or would within the hour. Per minute of a run."""
+    """DynamoDB deletes what has expired, or would within the hour, and not only some days later.
+    Per minute of a run."""
 
     # Calls that fail.
     timeout: float = 0.01
     """A call does not arrive, and the caller hears nothing. Per call."""
     lost_answer: float = 0.01
     """A call has its effect, and the caller hears nothing. Per call."""
+    resend: float = 0.01
+    """A call has its effect twice: the SDK sends it again, as the first answer was lost. Per
+    call."""
     late: float = 0.005
     """A call has its effect after its caller has given up. Per call."""
     throttle: float = 0.01
     """AWS refuses a call for now. Per call."""
     conflict: float = 0.02
-    """A transaction is cancelled because of another one. Per transaction."""
+    """A transaction is cancelled because of another one, or a single write refused because of a
+    transaction just now. Per write."""
     partial: float = 0.03
     """Some entries of a batch fail, the others do not. Per batch call."""
-    outage: float = 0.02
-    """A whole service of AWS does not answer for up to a minute. Per minute of a run."""
+    outage: float = 0.1
+    """A whole service of AWS does not answer for up to half a minute. Per minute of a run."""
 
     # Processes.
-    crash: float = 0.01
+    crash: float = 0.005
     """A process dies and is started again. Per call that it makes, per answer that it gets, and
     per sleep that ends."""
     expiry: float = 0.03

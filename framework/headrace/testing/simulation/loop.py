@@ -61,6 +61,10 @@ class Owner:
         self.alive = True
         self.paused_until = 0.0
         self.steps_left: float = float("inf")
+        self.at_rest = False
+        """Whether it has nothing in hand, and only looks for something to do."""
+        self.spared = False
+        """Whether it has suffered enough with what it has in hand."""
         self.on_last_step: Callable[[], None] = self.kill
         self.tasks = 0
 
@@ -133,10 +137,20 @@ class _AtOnce(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future: Future[T] = Future()
         try:
-            future.set_result(fn(*args, **kwargs))
+            future.set_result(_called(fn, *args, **kwargs))
         except BaseException as error:
             future.set_exception(error)
         return future
+
+
+def _called(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function as a thread would: no event loop runs there, and it may run its own."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        asyncio._set_running_loop(loop)
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
@@ -152,6 +166,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._ready: list[_Handle] = []
         self._timers: list[tuple[float, int, _Handle]] = []
         self._numbers = 0
+        self._begun_so_far = 0
         self._tasks: dict[_Task[Any], None] = {}
         self._begun: list[asyncio.Task[None]] = []
         self._running = False
@@ -254,10 +269,16 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # --- what belongs to whom ---
 
     def call_as(
-        self, owner: Owner, delay: float, callback: Callable[..., object], *args: Any
+        self,
+        owner: Owner,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        counts: bool = True,
     ) -> asyncio.TimerHandle:
-        """Call back after `delay` seconds, on behalf of `owner` and in no context."""
-        return self._timer(owner, self._now + delay, callback, args, None)
+        """Call back after `delay` seconds, on behalf of `owner` and in no context. Whether that
+        `counts` as a step of it is for the caller to say."""
+        return self._timer(owner, self._now + delay, callback, args, None, counts=counts)
 
     def begin_as(self, owner: Owner, coro: Coroutine[Any, Any, None]) -> None:
         """Begin a task that belongs to `owner`, as does all that it begins."""
@@ -320,8 +341,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         args: tuple[Any, ...],
         context: Context | None,
+        *,
+        counts: bool = True,
     ) -> asyncio.TimerHandle:
-        timer = _Handle(owner, callback, args, context, when, timed=True)
+        timer = _Handle(owner, callback, args, context, when, timed=counts)
         self._push(when, timer)
         return timer
 
@@ -345,8 +368,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             context=context,
         )
         task.owner = owner
-        self._numbers += 1
-        task.number = self._numbers
+        self._begun_so_far += 1
+        task.number = self._begun_so_far
         self._tasks[task] = None
         if len(self._tasks) > _MANY_TASKS:
             self._tasks = {task: None for task in self._tasks if not task.done()}
@@ -364,7 +387,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.create_future()
         try:
-            future.set_result(copy_context().run(func, *args))
+            future.set_result(copy_context().run(_called, func, *args))
         except Exception as error:
             future.set_exception(error)
         return future

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from traceback import walk_tb
+from typing import Any, Final, TypeAlias
 
 from headrace.service import Service
 from headrace.testing.letters import Letter
@@ -13,6 +15,8 @@ from headrace.testing.simulation.chance import Allowed, Fault
 from headrace.testing.simulation.faults import Faults
 from headrace.testing.simulation.trace import Entry
 from headrace.testing.simulation.world import World
+
+_NUMBERS: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+")
 
 ResourcesOf: TypeAlias = Callable[[World], AbstractAsyncContextManager[Any]]
 Scenario: TypeAlias = Callable[[World], Awaitable[None]]
@@ -66,6 +70,17 @@ class Wrong:
     name: str
     sentence: str
     error: BaseException | None = field(default=None, compare=False)
+    shrinks: bool = True
+    """Whether to look for a smaller run."""
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What tells one thing that is wrong from another, whatever the ids and numbers in it:
+        what was broken, and where that was said or how."""
+        if isinstance(self.error, AssertionError) and self.error.__traceback__ is not None:
+            *_, last = walk_tb(self.error.__traceback__)
+            return self.name, f"{last[0].f_code.co_filename}:{last[1]}"
+        return self.name, _NUMBERS.sub("#", self.sentence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class WiredQueues:
         wait: timedelta,
         visibility: timedelta | None = None,
     ) -> list[Delivery]:
+        self._wire.has_polled = True
         look = partial(
             self._queues.receive_now, queue, limit=limit, wait=wait, visibility=visibility
         )
@@ -204,6 +205,8 @@ class WiredStore:
                 "TransactionConflict", "Transaction is ongoing for the item"
             )
             raise TransactionCanceled(reasons)
+        network, now = self._wire.network, self._wire.loop.time()
+        network.written((action.key for action in actions), now)
         self._written_or_refused(actions, partial(self._store.transact_now, actions, token=token))
 
     def _written_or_refused(self, actions: Sequence[Action], write: Callable[[], None]) -> None:
@@ -225,7 +228,8 @@ class WiredStore:
         await self._wire.call(DYNAMODB, operation, partial(self._change, action), subject)
 
     def _change(self, action: Put | Update | Delete) -> None:
-        if self._wire.chance.strikes("conflict") is not None:
+        contended = self._wire.network.is_contended(action.key, self._wire.loop.time())
+        if contended and self._wire.chance.strikes("conflict") is not None:
             operation = _CHANGES[type(action)]
             self._wire.call_fault(
                 operation,

@@ -10,6 +10,7 @@ from copy import copy
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
+from headrace.errors import CloudError
 from headrace.hosts.worker import run_worker
 from headrace.middleware import Call, Invocation
 from headrace.observer import Observer
@@ -24,6 +25,8 @@ from headrace.testing.simulation.wire import Wire
 
 OpenResources: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
+_LATER: Final = 20.0
+"""Steps by which the end of a process is put off while it is spared."""
 _SKEW: Final = 2.0
 _RESTART: Final = 5.0
 _SLOWEST: Final = 60.0
@@ -48,6 +51,11 @@ class Life(Owner):
         )
         self._end_some_time(chance)
 
+    @property
+    def has_started(self) -> bool:
+        """Whether it has looked for messages."""
+        return self.wire.has_polled
+
     def _end_some_time(self, chance: Chance) -> None:
         """Draw the step that will be its last, if there is to be one."""
         drawn = chance.drawn("crash")
@@ -58,7 +66,9 @@ class Life(Owner):
         self.steps_left = math.log1p(-number) // math.log1p(-rate) if rate < 1 else 0.0
 
         def crash() -> None:
-            if not chance.healed:
+            if self.spared:
+                self.steps_left = _LATER
+            elif not chance.healed:
                 chance.strike(fault)
                 self.wire.fault("the process dies")
                 self.kill()
@@ -81,6 +91,7 @@ class Place:
     ) -> None:
         self.name = name
         self.errors: list[BaseException] = []
+        """What its lives have ended with, if that was no fault's doing."""
         self._cloud = cloud
         self._chance = chance
         self._trace = trace
@@ -97,6 +108,7 @@ class Place:
             return
         cloud = self._cloud
         life = self._life = Life(self.name, cloud, self._chance, self._trace, cloud.next_number())
+        life.at_rest = True
         self._trace.note(self.name, Kind.PROCESS, "starts")
         crash = life.on_last_step
 
@@ -120,11 +132,13 @@ class Place:
         loop = self._cloud.loop
         try:
             await run_worker([self._service], life.ports, observer=self._observer, stop=stop)
-        except Exception as error:  # whatever ended it, it is a process that ended
+        except BaseException as error:  # whatever ended it, it is a process that ended
             if not life.alive:
-                return
-            self.errors.append(error)
+                raise
             self._trace.note(self.name, Kind.PROCESS, f"ends with {error!r}")
+            # Where AWS cannot be reached, a worker does not start, and is started again.
+            if life.has_started or not is_of_network(error):
+                self.errors.append(error)
         else:
             self._trace.note(self.name, Kind.PROCESS, "has stopped")
         loop.call_as(loop.world, 0.0, self._end, life)
@@ -138,6 +152,13 @@ class Place:
         if not self._closed:
             loop = self._cloud.loop
             loop.call_as(loop.world, 0.1 + _RESTART * self._random.random(), self.start)
+
+
+def is_of_network(error: BaseException) -> bool:
+    """Whether an exception, or one in a group, says that something could not be reached."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_of_network, error.exceptions))
+    return isinstance(error, CloudError | OSError)
 
 
 def _as_simulated(

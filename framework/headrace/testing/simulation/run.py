@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final
 
 from headrace.service import Service
-from headrace.testing.simulation.chance import Chance, DrawnRandomness
+from headrace.testing.simulation.chance import Chance, DrawnRandomness, Fault
 from headrace.testing.simulation.checks import Checks, broken, name_of
 from headrace.testing.simulation.cloud import Cloud
 from headrace.testing.simulation.liberties import Liberties
 from headrace.testing.simulation.loop import LoopClock, SimulatedLoop, simulated_loop
 from headrace.testing.simulation.plan import Plan, Rollout, Run, Setting, Wrong
 from headrace.testing.simulation.poison import poisons
-from headrace.testing.simulation.ports import SERVICES
-from headrace.testing.simulation.process import Place
+from headrace.testing.simulation.ports import DYNAMODB
+from headrace.testing.simulation.process import Place, is_of_network
 from headrace.testing.simulation.quiet import undisturbed
 from headrace.testing.simulation.trace import Kind, Trace
 from headrace.testing.simulation.watch import Watch
@@ -26,13 +27,17 @@ from headrace.testing.simulation.world import World
 from headrace.topology.derive import topology
 
 CALM_AFTER: Final = 180.0
-"""Seconds after the end of the scenario when nothing goes wrong any more, so that a run ends."""
+"""Seconds in which nothing was sent, committed or acknowledged, after which nothing goes wrong any
+more while everything settles, so that a run ends."""
 
 LONGEST: Final = 4 * 3600.0
-"""Seconds after that, until what is not settled never will be."""
+"""Seconds after that, and after whatever is due later, until what is not settled never will be."""
 
-ENDLESS: Final = 7 * 86400.0
-"""Seconds until a scenario that does not settle is taken for one that never ends."""
+ENDLESS: Final = 86400.0
+"""Seconds without any progress until a scenario that does not settle is taken for one that never
+ends."""
+
+_HOUR: Final = 3600.0
 
 _DEPLOY_WITHIN: Final = 8.0
 _OVERLAP: Final = 8.0
@@ -69,6 +74,13 @@ def run(setting: Setting, plan: Plan, *, traced: bool = False) -> Run:
 _RATES: Final = 0x5EED
 
 
+@dataclass(slots=True)
+class _Settling:
+    """One time of waiting until everything is settled."""
+
+    over: bool = False
+
+
 class _Simulation:
     """The account, the processes and the scenario of one run."""
 
@@ -90,7 +102,9 @@ class _Simulation:
         ]
         self._places: list[Place] = []
         self._planned = 0
-        self._watch = Watch(loop, trace)
+        self._progress = 0.0
+        loop.set_exception_handler(self._unexpected)
+        self._watch = Watch(loop, trace, self._go_on)
         self._verdict: asyncio.Future[Wrong] = loop.create_future()
         self.world = World(
             [*dict.fromkeys(v for rollout in self._rollouts for v in rollout.versions)],
@@ -99,7 +113,8 @@ class _Simulation:
             trace,
             plan.dropped,
             on_settling=self._settling,
-            has_plans=lambda: self._planned > 0,
+            is_at_work=lambda: self._planned > 0 or not self._watch.is_idle,
+            on_progress=self._go_on,
         )
         self._checks = Checks(
             setting, self.world, self._cloud, self._places, self._watch, self._verdict
@@ -110,12 +125,12 @@ class _Simulation:
     async def play(self) -> Wrong | None:
         """Play the scenario to its end, and look at what came out."""
         self._cloud.provision(topology(*(rollout.before for rollout in self._rollouts)))
-        if self._setting.always:
-            self._cloud.store.on_change = self._checks.after_a_write
+        self._cloud.store.on_change = self._after_a_write
+        self._cloud.queues.on_missing = self._send_to_nobody
         for rollout in self._rollouts:
             self._start(rollout)
         self._trouble()
-        self._later(ENDLESS, self._end)
+        self._later(_HOUR, self._end)
         scenario = asyncio.ensure_future(self._scenario())
         first: list[asyncio.Future[Any]] = [scenario, self._verdict]
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -136,30 +151,73 @@ class _Simulation:
     @contextmanager
     def _settling(self) -> Iterator[None]:
         """While the world settles: the faults end some time, and so does our patience."""
-        loop, chance = self._loop, self._chance
-        calm = loop.call_as(loop.world, CALM_AFTER, self._heal)
-        late = loop.call_as(loop.world, CALM_AFTER + LONGEST, self._give_up)
+        settling = _Settling()
+        self._go_on()
+        self._later(CALM_AFTER, self._calm_down, settling)
         try:
             yield
         finally:
-            calm.cancel()
-            late.cancel()
-            chance.healed = False
+            settling.over = True
+            self._chance.healed = False
 
-    def _heal(self) -> None:
+    def _calm_down(self, settling: _Settling) -> None:
+        """Let nothing go wrong any more, unless there was something to go wrong just now."""
+        left = self._progress + CALM_AFTER - self._loop.time()
+        if settling.over:
+            return
+        if left > 0:
+            self._later(left, self._calm_down, settling)
+            return
         self._trace.note("world", Kind.LOG, "from now on nothing goes wrong")
         self._chance.healed = True
+        self._later(LONGEST, self._give_up, settling)
 
-    def _give_up(self) -> None:
+    def _give_up(self, settling: _Settling) -> None:
+        if settling.over or self._verdict.done():
+            return
+        later = self.world.next_due()
+        if later is not None and later > self._loop.time():
+            self._later(later - self._loop.time() + LONGEST, self._give_up, settling)
+            return
         left = "; ".join(self.world.left()) or "something is still under way"
-        if not self._verdict.done():
-            self._verdict.set_result(Wrong("settled", f"It does not come to rest: {left}."))
+        self._verdict.set_result(Wrong("settled", f"It does not come to rest: {left}."))
 
     def _end(self) -> None:
+        """End a scenario that makes no progress, and does not settle either."""
+        if self._verdict.done():
+            return
+        if self._loop.time() - self._progress < ENDLESS:
+            self._later(_HOUR, self._end)
+            return
+        what = "Nothing has happened for a day: does it wait for what never comes?"
+        self._verdict.set_result(Wrong(name_of(self._setting.scenario), what, shrinks=False))
+
+    # --- what happens ---
+
+    def _go_on(self) -> None:
+        """Something was sent, committed or acknowledged."""
+        self._progress = self._loop.time()
+
+    def _after_a_write(self) -> None:
+        self._go_on()
+        if self._setting.always:
+            self._checks.after_a_write()
+
+    def _send_to_nobody(self, queue: str) -> None:
         if not self._verdict.done():
-            days = ENDLESS / 86400
-            what = f"It has not ended after {days:.0f} days: does it wait for what never comes?"
-            self._verdict.set_result(Wrong(name_of(self._setting.scenario), what))
+            what = f"A command is sent to {queue!r}, which is not among the services: add it."
+            self._verdict.set_result(Wrong("services", what, shrinks=False))
+
+    def _unexpected(self, loop: object, context: dict[str, Any]) -> None:
+        """An exception that nobody was there to handle, in a task or a callback."""
+        error = context.get("exception")
+        owner = self._loop.current
+        if error is None or is_of_network(error):
+            return
+        self._trace.note(owner.name, Kind.LOG, f"nobody handles {error!r}")
+        if not self._verdict.done():
+            what = f"In {owner.name} nobody handles {error!r}."
+            self._verdict.set_result(Wrong("worker", what, error))
 
     # --- what goes wrong around it ---
 
@@ -226,18 +284,22 @@ class _Simulation:
         if hard is None:
             return
         random = Random(int(hard * 2**53))
-        service, seconds = random.choice(SERVICES), random.random() * _MINUTE
+        service = random.choice(list(self._cloud.network.called) or [DYNAMODB])
+        seconds = random.random() * _MINUTE / 2
         self._trace.note("world", Kind.FAULT, f"{service} is down for {seconds:.0f} s")
         self._cloud.network.take_down(service, self._loop.time() + seconds)
 
     def _sweep(self) -> None:
-        hard = self._chance.strikes("ttl")
-        if hard is not None:
-            self._later(hard * _MINUTE, self._expire)
+        drawn = self._chance.drawn("ttl")
+        if drawn is not None and drawn[1] < self._chance.rate("ttl"):
+            self._later(drawn[1] / self._chance.rate("ttl") * _MINUTE, self._expire, drawn[0])
 
-    def _expire(self) -> None:
-        for name in self._cloud.expire():
+    def _expire(self, fault: Fault) -> None:
+        deleted = self._cloud.expire()
+        for name in deleted:
             self._trace.note("world", Kind.FAULT, f"DynamoDB deletes {name}, which expires soon")
+        if deleted:
+            self._chance.strike(fault)
 
     def _plan(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
         """Let something happen later, and let nothing be settled before."""

@@ -27,9 +27,11 @@ SECONDS: Final = 60.0
 """The same in seconds, for scenarios that take long."""
 
 
-def shrunk(setting: Setting, failed: Run) -> Run:
-    """The smallest run that was found. It may be the one that was given."""
-    return _Search(setting, failed).smallest()
+def shrunk(setting: Setting, failed: Run) -> tuple[Run, bool]:
+    """The smallest run that was found, which may be the one that was given; and whether the search
+    came to its end."""
+    search = _Search(setting, failed)
+    return search.smallest(), not search.is_exhausted
 
 
 class _Search:
@@ -61,7 +63,7 @@ class _Search:
             if number in self._best.plan.dropped:
                 continue
             plan = replace(self._best.plan, dropped=self._best.plan.dropped | {number})
-            if not self._is_exhausted() and not self._is_missed(plan):
+            if not self.is_exhausted and not self._is_missed(plan):
                 self._try(plan)
 
     def _is_missed(self, plan: Plan) -> bool:
@@ -73,7 +75,7 @@ class _Search:
 
     def _is_wrong_alike(self, plan: Plan) -> bool:
         wrong, best = self._run(plan).wrong, self._best.wrong
-        return wrong is not None and best is not None and wrong.name == best.name
+        return wrong is not None and best is not None and wrong.kind == best.kind
 
     def _leave_out(
         self, have: Callable[[], Sequence[T]], without: Callable[[Sequence[T]], bool]
@@ -82,7 +84,7 @@ class _Search:
         size = max(1, len(have()) // 2)
         while have():
             for start in _starts(len(have()), size):
-                if self._is_exhausted():
+                if self.is_exhausted:
                     return
                 kept = have()
                 without([*kept[:start], *kept[start + size :]])
@@ -92,11 +94,11 @@ class _Search:
 
     def _try(self, plan: Plan) -> bool:
         """Whether this plan goes wrong in the same way; then it is the best one."""
-        if self._is_exhausted():
+        if self.is_exhausted:
             return False
         found = self._run(plan)
         best = self._best.wrong
-        if found.wrong is None or best is None or found.wrong.name != best.name:
+        if found.wrong is None or best is None or found.wrong.kind != best.kind:
             return False
         self._best = found
         return True
@@ -105,7 +107,8 @@ class _Search:
         self._runs += 1
         return run(self._setting, plan)
 
-    def _is_exhausted(self) -> bool:
+    @property
+    def is_exhausted(self) -> bool:
         return self._runs >= RUNS or monotonic() > self._until
 
 

@@ -6,8 +6,9 @@ import gc
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from inspect import Parameter, signature
+from inspect import Parameter, Signature, signature
 from pathlib import Path
+from threading import RLock
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
@@ -62,7 +63,7 @@ class Violation(AssertionError):
 
 
 def simulate(
-    services: Sequence[Service | Rollout],
+    services: Service | Rollout | Sequence[Service | Rollout],
     scenario: Scenario | Sequence[Message],
     invariants: Sequence[Invariant] = (),
     *,
@@ -92,6 +93,10 @@ def simulate(
     Raises `Violation` for the first seed under which something does not hold, with the smallest
     run that shows it as a timeline, which is also written to `pages` as an HTML page.
     """
+    if isinstance(services, Service | Rollout):
+        services = (services,)
+    if not services:
+        raise ConfigurationError("A simulation without a service says nothing: name at least one.")
     setting = Setting(
         services=tuple(services),
         scenario=scenario if callable(scenario) else _sending(scenario),
@@ -123,25 +128,22 @@ def simulation(
     """
 
     seeds_given = options.pop("seeds", None)
+    # A misspelt option is better heard of here than in each run.
+    signature(simulate).bind(services, None, **options)
 
     def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         import pytest
 
         @wraps(test)
-        def seeded(headrace_seeds: Seeds, **fixtures: Any) -> None:
+        def seeded(*own: Any, headrace_seeds: Seeds, **fixtures: Any) -> None:
             async def scenario(aws: World) -> None:
-                await test(aws, **fixtures)
+                await test(*own, aws, **fixtures)
 
             scenario.__name__ = test.__name__
             __tracebackhide__ = True
             simulate(services, scenario, seeds=headrace_seeds, **options)
 
-        asked = list(signature(test).parameters.values())[1:]
-        seeds = Parameter("headrace_seeds", Parameter.KEYWORD_ONLY)
-        named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in asked]
-        seeded.__signature__ = signature(test).replace(  # type: ignore[attr-defined]  # it is one
-            parameters=[seeds, *named], return_annotation=None
-        )
+        seeded.__signature__ = _asked_of_pytest(test)  # type: ignore[attr-defined]  # it is one
         del seeded.__wrapped__  # pytest must not look behind it
         given = {} if seeds_given is None else {"seeds": seeds_given}
         marked: Callable[..., None] = pytest.mark.headrace(**given)(seeded)
@@ -150,48 +152,93 @@ def simulation(
     return decorate
 
 
+def _asked_of_pytest(test: Callable[..., Any]) -> Signature:
+    """The parameters of a test without its world, and with its seeds."""
+    own = signature(test)
+    asked = list(own.parameters.values())
+    of_class = asked[:1] if asked and asked[0].name == "self" else []
+    fixtures = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in asked[len(of_class) + 1 :]]
+    seeds = Parameter("headrace_seeds", Parameter.KEYWORD_ONLY)
+    return own.replace(parameters=[*of_class, seeds, *fixtures], return_annotation=None)
+
+
 def _through(
     setting: Setting, seeds: Sequence[int], pages: Path | None, progress: Progress
 ) -> Report:
     __tracebackhide__ = True
     report, began = Report(), monotonic()
-    with progress(len(seeds)) as advance, _collected() as collect:
-        for seed in seeds:
-            found = run(setting, Plan(seed))
+    with _alone(), progress(len(seeds)) as advance, _collected() as collect:
+        for number, seed in enumerate(seeds):
+            found = _run(setting, seed)
             report.seeds += 1
             report.seconds = monotonic() - began
             report.virtual_seconds += found.seconds
             report.faults.update(fault.kind for fault in found.struck)
             if found.wrong is not None:
                 raise _violation(setting, found, pages, report)
+            if number == 0:
+                _refuse_unrepeatable(found, _run(setting, seed))
             advance(report)
             collect()
     return report
 
 
+def _run(setting: Setting, seed: int) -> Run:
+    try:
+        return run(setting, Plan(seed))
+    except Exception as error:
+        error.add_note(f"This was seed {seed} of a simulation.")
+        raise
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """A run has the logging, the garbage collector and `random` of the process for itself."""
+    if not _at_work.acquire(blocking=False):
+        raise ConfigurationError(
+            "Another simulation is at work in another thread of this process: run them one after "
+            "the other, or in processes of their own (pytest -n auto)."
+        )
+    try:
+        yield
+    finally:
+        _at_work.release()
+
+
+_at_work: Final = RLock()
+
+
+def _refuse_unrepeatable(one: Run, other: Run) -> None:
+    if (one.struck, one.seconds, one.wrong) != (other.struck, other.seconds, other.wrong):
+        raise ConfigurationError(
+            f"Seed {one.plan.seed} did not give the same run twice: {_UNREPEATABLE}"
+        )
+
+
+_UNREPEATABLE: Final = (
+    "the services take time or chance from somewhere else than the event loop and their "
+    "transactions (datetime.now, uuid4, a thread), or keep something in a global variable."
+)
+
+
 def _violation(setting: Setting, failed: Run, pages: Path | None, report: Report) -> Violation:
     """What to raise for a run that went wrong: its smallest form, as a story."""
-
     seed, wrong = failed.plan.seed, failed.wrong
     again = run(setting, failed.plan)
-    smallest = again
-    if again.struck == failed.struck and _is_as_wrong(again, failed):
-        smallest = run(setting, _smaller(setting, failed).plan, traced=True)
-    if wrong is None or smallest is again or not _is_as_wrong(smallest, failed):
-        raise ConfigurationError(
-            f"Seed {seed} went wrong ({wrong and wrong.sentence}), and did not a second time: the "
-            "services take time or chance from somewhere else than the event loop and their "
-            "transactions (datetime.now, uuid4, a thread), or keep something in a global variable."
-        )
-    wrong = smallest.wrong or wrong
+    if wrong is None or again.struck != failed.struck or not _is_as_wrong(again, failed):
+        raise _unrepeated(failed)
+    smaller, complete = _smaller(setting, failed)
+    smallest = run(setting, smaller.plan, traced=True)
+    if smallest.wrong is None or not _is_as_wrong(smallest, failed):
+        raise _unrepeated(failed)
+    wrong = smallest.wrong
     page = None if pages is None else _written(pages, setting, smallest)
-    needed = len(smallest.struck)
-    faults = f"{len(failed.struck)} faults, {needed} of them needed"
+    needed = f"{'' if complete else 'at most '}{len(smallest.struck)} of them needed"
     lines = [
         f"{wrong.name}: {wrong.sentence}",
         "",
-        f"Seed {seed} ({faults}). Run it again with --headrace-seed {seed}, or "
-        f"simulate(…, seeds=[{seed}]).",
+        f"Seed {seed} ({len(failed.struck)} faults, {needed}). Run it again with "
+        f"--headrace-seed {seed}, or simulate(…, seeds=[{seed}]).",
         *([] if page is None else [f"As a page: {page}"]),
         "",
         as_text(smallest),
@@ -201,16 +248,26 @@ def _violation(setting: Setting, failed: Run, pages: Path | None, report: Report
     return violation
 
 
-def _smaller(setting: Setting, failed: Run) -> Run:
+def _unrepeated(failed: Run) -> ConfigurationError:
+    said = "" if failed.wrong is None else f" ({failed.wrong.sentence})"
+    return ConfigurationError(
+        f"Seed {failed.plan.seed} went wrong{said}, and did not a second time: {_UNREPEATABLE}"
+    )
+
+
+def _smaller(setting: Setting, failed: Run) -> tuple[Run, bool]:
+    """The smallest run, unless nobody wants it, and whether there is no smaller one."""
+    if failed.wrong is None or not failed.wrong.shrinks:
+        return failed, False
     try:
         from headrace_pytest import shrinks
     except ModuleNotFoundError:  # pytest is not there
         return shrunk(setting, failed)
-    return shrunk(setting, failed) if shrinks() else failed
+    return shrunk(setting, failed) if shrinks() else (failed, False)
 
 
 def _is_as_wrong(one: Run, other: Run) -> bool:
-    return one.wrong is not None and other.wrong is not None and one.wrong.name == other.wrong.name
+    return one.wrong is not None and other.wrong is not None and one.wrong.kind == other.wrong.kind
 
 
 def _written(pages: Path, setting: Setting, smallest: Run) -> Path:
@@ -218,8 +275,9 @@ def _written(pages: Path, setting: Setting, smallest: Run) -> Path:
     name = getattr(setting.scenario, "__name__", "scenario")
     path = pages / f"{name}-{smallest.plan.seed}.html"
     pages.mkdir(parents=True, exist_ok=True)
-    # The folder is nobody's source.
-    (pages / ".gitignore").write_text("*\n")
+    if pages == PAGES and not (pages / ".gitignore").exists():
+        # The folder is nobody's source.
+        (pages / ".gitignore").write_text("*\n")
     path.write_text(as_page(smallest, name), encoding="utf-8")
     return path
 

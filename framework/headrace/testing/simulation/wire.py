@@ -7,11 +7,12 @@ it any more; and an answer that comes back, or does not. Whoever made the call m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final, TypeAlias, TypeVar
 
 from headrace.errors import CloudError, Throttled, Unreachable
+from headrace.ports import Delivery, ItemKey
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.loop import Owner, SimulatedLoop
 from headrace.testing.simulation.trace import Kind, Trace
@@ -30,6 +31,15 @@ def nothing_more() -> tuple[str, tuple[str, ...]]:
 CLIENT_TIMEOUT: Final = 5.0
 """Seconds after which a caller that hears nothing gives up."""
 
+ENOUGH: Final = 5
+"""Receives of a message after which what handles it is spared. A queue gives a message up after ten
+of them: that many in a row are an outage of hours, and no fault of the service under test."""
+
+_OF_INTEREST: Final = 0.1
+_RESEND: Final = 0.5
+"""Seconds after which the SDK sends a call again that had no answer."""
+_CONTENDED: Final = 0.2
+"""Seconds around a transaction in which another writer of its items meets it."""
 _LONGEST_PAUSE: Final = 60.0
 _LATEST: Final = 20.0
 """Seconds by which a request can come too late."""
@@ -41,7 +51,18 @@ class Network:
     def __init__(self) -> None:
         self.late = 0
         """Requests that take effect after their callers have given up."""
+        self.called: dict[str, None] = {}
+        """The services that were called so far."""
         self._down_until: dict[str, float] = {}
+        self._written_at: dict[ItemKey, float] = {}
+
+    def written(self, keys: Iterable[ItemKey], now: float) -> None:
+        """A transaction is at work on these items."""
+        self._written_at.update(dict.fromkeys(keys, now))
+
+    def is_contended(self, key: ItemKey, now: float) -> bool:
+        """Whether a transaction has been at work on the item just now."""
+        return now - self._written_at.get(key, -_CONTENDED) < _CONTENDED
 
     def take_down(self, service: str, until: float) -> None:
         self._down_until[service] = until
@@ -66,7 +87,9 @@ class Wire:
         self.owner = owner
         self.chance = chance
         self.trace = trace
-        self._network = network
+        self.has_polled = False
+        """Whether this process has begun to receive messages."""
+        self.network = network
         self._latency = latency
 
     async def call(
@@ -79,15 +102,24 @@ class Wire:
         """Have `effect` happen in the world and return what it does; raises what it raises,
         `Throttled` before it, and `Unreachable` with or without it."""
         future: asyncio.Future[T] = self.loop.create_future()
-        if not self.owner.step():
-            return await future
         there = self._seconds()
-        self._perhaps_pause(there)
-        if self._network.is_down(service, self.loop.time()):
+        self.network.called[service] = None
+        if self.network.is_down(service, self.loop.time()):
             self._answer(CLIENT_TIMEOUT, future, error=_unreachable(operation, "is down"))
-        elif not self._goes_wrong(operation, effect, future, there, subject):
-            self.loop.call_as(self.loop.world, there, self._arrive, effect, future)
+        elif self._is_of_no_interest():
+            self.loop.call_as(self.loop.world, there, self._arrive, effect, future, False)
+        elif self.owner.step():
+            self._perhaps_pause(there)
+            if not self._goes_wrong(operation, effect, future, there, subject):
+                self.loop.call_as(self.loop.world, there, self._arrive, effect, future)
         return await future
+
+    def _is_of_no_interest(self) -> bool:
+        """Most of the calls of a process that has nothing in hand: it looks for work, hundreds of
+        times, and nothing depends on it. And those of one that is spared."""
+        if self.owner.spared:
+            return True
+        return self.owner.at_rest and self._latency.random() > _OF_INTEREST
 
     def fault(self, text: str) -> None:
         """Put a fault into the trace, as this process sees it."""
@@ -125,11 +157,15 @@ class Wire:
             self.call_fault(operation, subject, "takes effect, and its answer is lost")
             loop.call_as(loop.world, there, _happen, effect)
             self._answer(CLIENT_TIMEOUT, future, error=_unreachable(operation, "timed out"))
+        elif chance.strikes("resend") is not None:
+            self.call_fault(operation, subject, "takes effect, and is sent again by the client")
+            loop.call_as(loop.world, there, _happen, effect)
+            loop.call_as(loop.world, there + _RESEND, self._arrive, effect, future)
         elif (late := chance.strikes("late")) is not None:
             delay = CLIENT_TIMEOUT + late * _LATEST
             what = f"times out, and will take effect {delay:.1f} s late"
             self.call_fault(operation, subject, what)
-            self._network.late += 1
+            self.network.late += 1
             loop.call_as(loop.world, delay, self._happen_late, operation, subject, effect)
             self._answer(CLIENT_TIMEOUT, future, error=_unreachable(operation, "timed out"))
         else:
@@ -137,7 +173,7 @@ class Wire:
         return True
 
     def _happen_late(self, operation: str, subject: Subject, effect: Callable[[], object]) -> None:
-        self._network.late -= 1
+        self.network.late -= 1
         self.call_fault(operation, subject, "arrives late")
         _happen(effect)
 
@@ -150,13 +186,15 @@ class Wire:
         self.owner.paused_until = self.loop.time() + there + seconds
         self.fault(f"the process stands still for {seconds:.1f} s")
 
-    def _arrive(self, effect: Callable[[], T], future: asyncio.Future[T]) -> None:
+    def _arrive(
+        self, effect: Callable[[], T], future: asyncio.Future[T], counts: bool = True
+    ) -> None:
         try:
             result = effect()
         except Exception as error:  # AWS's refusals, and whatever the world outside raises
-            self._answer(self._seconds(), future, error=error)
+            self._answer(self._seconds(), future, error=error, counts=counts)
         else:
-            self._answer(self._seconds(), future, result)
+            self._answer(self._seconds(), future, result, counts=counts)
 
     def _answer(
         self,
@@ -164,17 +202,20 @@ class Wire:
         future: asyncio.Future[T],
         result: T | None = None,
         error: Exception | None = None,
+        *,
+        counts: bool = True,
     ) -> None:
-        self.loop.call_as(self.owner, delay, _settle, future, result, error)
+        self.loop.call_as(self.owner, delay, _settle, future, result, error, counts=counts)
 
-    def answer_poll(self, future: asyncio.Future[list[T]], found: list[T]) -> None:
+    def answer_poll(self, future: asyncio.Future[list[Delivery]], found: list[Delivery]) -> None:
         """Let the answer to a long poll travel back, which the world gives in its own time."""
-        if found and self.chance.strikes("lost_answer") is not None:
+        spared = any(delivery.receive_count > ENOUGH for delivery in found)
+        if found and not spared and self.chance.strikes("lost_answer") is not None:
             self.call_fault("ReceiveMessage", nothing_more, "gives messages, and they are lost")
             error = _unreachable("ReceiveMessage", "timed out")
             self._answer(CLIENT_TIMEOUT, future, error=error)
         else:
-            self._answer(self._seconds(), future, found)
+            self._answer(self._seconds(), future, found, counts=not spared)
 
     def notices(self) -> bool:
         """Whether AWS notices that this process is gone."""

@@ -22,19 +22,22 @@ from headrace.entity import (
     key_for,
     key_of,
     to_item,
+    version_of,
 )
 from headrace.errors import CloudError, Conflict, DefinitionError, DispatchError
 from headrace.events import Command, Event, Message, contract_of
-from headrace.ports import Item, Put, QueueEntry
+from headrace.ports import BusEntry, Item, Put, QueueEntry
 from headrace.relay import is_relayed
 from headrace.service import Service
 from headrace.testing.letters import Letter, letter_of, name_of
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.cloud import Cloud
-from headrace.testing.simulation.loop import SimulatedLoop
+from headrace.testing.simulation.loop import START, SimulatedLoop
 from headrace.testing.simulation.process import Life
 from headrace.testing.simulation.trace import Kind, Trace
+from headrace.topology.derive import DEFAULT_BUS
 from headrace.topology.model import dead_letter_queue
+from headrace.transaction import first_version
 
 MessageT = TypeVar("MessageT", bound=Message)
 EventT = TypeVar("EventT", bound=Event)
@@ -65,7 +68,8 @@ class World:
         trace: Trace,
         dropped: frozenset[int],
         on_settling: Callable[[], AbstractContextManager[None]],
-        has_plans: Callable[[], bool],
+        is_at_work: Callable[[], bool],
+        on_progress: Callable[[], None],
     ) -> None:
         self.services = tuple(services)
         """Those under test, of a service that is deployed both versions."""
@@ -80,15 +84,17 @@ class World:
         self._trace = trace
         self._dropped = dropped
         self._on_settling = on_settling
-        self._has_plans = has_plans
+        self._is_at_work = is_at_work
+        self._on_progress = on_progress
         self._ledgers: dict[str, list[Any]] = {}
         self._own_ids: set[str] = set()
         self._requests = 0
+        self._waiting = 0
 
     # --- doing ---
 
     async def publish(self, *events: Event) -> list[Event]:
-        """Put events on the bus of the services.
+        """Put events on the bus of the services, or on the default bus if they are of AWS.
 
         Returns what was published: when a run that went wrong is made smaller, some is left out.
         """
@@ -100,25 +106,39 @@ class World:
 
     async def _send(self, messages: Sequence[MessageT]) -> list[MessageT]:
         kept = [message for message in messages if self._counts()]
-        if not kept:
-            return []
-        sent = await send(self._cloud.ports, kept, bus=self._bus())
+        self._on_progress()
+        own = [message for message in kept if not _is_of_aws(message)]
+        for message in kept:
+            if _is_of_aws(message):
+                self._emit(message)
+        if not own:
+            return kept
+        sent = await send(self._cloud.ports, own, bus=self._bus())
         for outgoing in sent:
             self._own_ids.add(outgoing.id)
             self._note(Kind.SENT, f"sends {outgoing.detail_type}", (outgoing.id,))
         return kept
 
-    async def put_message(self, queue: str, body: str) -> None:
-        """Put a message with this very body into a queue."""
+    def _emit(self, event: Message) -> None:
+        contract = contract_of(event)
+        detail = event.model_dump_json(by_alias=True)
+        entry = BusEntry(contract.source or "", contract.name, detail, time=self.now())
+        self._cloud.bus.emit(DEFAULT_BUS, entry)
+        self._note(Kind.SENT, f"sends {contract.name}")
+
+    async def put_message(self, queue: str, body: str, *, group: str | None = None) -> None:
+        """Put a message with this very body into a queue; `group` is for a FIFO queue."""
         if self._counts():
-            await self._cloud.ports.queues.send(queue, [QueueEntry(body)])
+            await self._cloud.ports.queues.send(queue, [QueueEntry(body, group_id=group)])
             self._note(Kind.SENT, f"puts {body[:60]!r} into {queue}")
 
     async def put(self, *entities: Entity, service: Service) -> None:
         """Write entities into the table of a service."""
         for entity in entities:
             key = key_of(entity, _table(service))
-            await self._cloud.store.change(Put(key.table, to_item(entity, key, 1)))
+            [old] = self._cloud.store.look([key])
+            version = first_version(self.now()) if old is None else version_of(old)
+            await self._cloud.store.change(Put(key.table, to_item(entity, key, version + 1)))
             self._note(Kind.WRITTEN, f"puts {key.pk} into {key.table}")
 
     async def request(
@@ -136,11 +156,15 @@ class World:
             return None
         self._requests += 1
         number = self._requests
-        while True:
-            answer = await self._served(service, serve, f"{service.name}/request {number}")
-            if answer is not None:
-                return answer[0]
-            await asyncio.sleep(_AGAIN * self.random.random())
+        self._waiting += 1
+        try:
+            while True:
+                answer = await self._served(service, serve, f"{service.name}/request {number}")
+                if answer is not None:
+                    return answer[0]
+                await asyncio.sleep(_AGAIN * self.random.random())
+        finally:
+            self._waiting -= 1
 
     async def _served(
         self, service: Service, serve: Callable[[Connection], Awaitable[T]], name: str
@@ -253,12 +277,13 @@ class World:
     def all(self, cls: type[EntityT], service: Service) -> list[EntityT]:
         """All entities of a class, by their keys."""
         name = {"S": cls.__name__}
-        items = self._cloud.store.items(_table(service))
+        items = self._cloud.store.each(_table(service))
         return [from_item(cls, item) for item in items if item.get(TYPE_ATTRIBUTE) == name]
 
     def items(self, service: Service) -> list[Item]:
-        """Everything in the table of a service as DynamoDB has it, records of the inbox too."""
-        return self._cloud.store.items(_table(service))
+        """Everything in the table of a service as DynamoDB has it, records of the inbox too: to
+        look at, not to change."""
+        return list(self._cloud.store.each(_table(service)))
 
     def dead_letters(self, service: Service | None = None) -> list[Letter]:
         """What is in the dead-letter queues of one service, or of all."""
@@ -286,13 +311,23 @@ class World:
                 found.append(f"{pending} records of {service.name!r} have events that are not out")
         if self._cloud.scheduler.peek():
             found.append("there are schedules to come")
+        if self._waiting:
+            found.append(f"{self._waiting} requests have no answer")
         return found
+
+    def next_due(self) -> float | None:
+        """When the last of what is hidden or scheduled is due, in seconds of the loop."""
+        times = [self._cloud.queues.last_due(queue) for queue in self._queues]
+        times += [scheduled.at for scheduled in self._cloud.scheduler.peek()]
+        known = [time for time in times if time is not None]
+        return (max(known) - START).total_seconds() if known else None
 
     def _is_settled(self) -> bool:
         queues = self._cloud.queues
         return (
             not self._cloud.network.late
-            and not self._has_plans()
+            and not self._waiting
+            and not self._is_at_work()
             and all(map(queues.is_empty, self._queues))
             and not self._cloud.scheduler.peek()
             and not any(map(self._pending, self.services))
@@ -301,14 +336,15 @@ class World:
     def _pending(self, service: Service) -> int:
         if service.table is None or not service.emits:
             return 0
-        return sum(is_relayed(i, service.name) for i in self._cloud.store.items(service.table))
+        return sum(is_relayed(i, service.name) for i in self._cloud.store.each(service.table))
 
     def _details(self) -> list[tuple[str, str]]:
         on_bus = [(t.at, t.entry.detail_type, t.entry.detail) for t in self._cloud.bus.taken]
         in_queues = [
             (taken.at, *found)
             for taken in self._cloud.queues.taken
-            if (found := _detail(taken.entry.body)) is not None
+            # A dead letter is a copy, and no message of its own.
+            if taken.queue in self._queues and (found := _detail(taken.entry.body)) is not None
         ]
         return [(name, detail) for _, name, detail in sorted([*on_bus, *in_queues], key=_time)]
 
@@ -338,6 +374,10 @@ def _about_here() -> tuple[str, ...]:
     """The event that is being handled here."""
     context = current()
     return () if context is None else (context.metadata.id,)
+
+
+def _is_of_aws(message: Message) -> bool:
+    return (contract_of(message).source or "").startswith("aws.")
 
 
 def _table(service: Service) -> str:
