@@ -194,8 +194,8 @@ class Lease:
         try:
             async with asyncio.timeout(left.total_seconds()):
                 await self._store.change(self._renewal(now + self._time))
-        except ConditionFailed:
-            return False
+        except ConditionFailed as error:
+            return self._is_held_longer(error.item)
         except Exception as error:  # whatever it is, nobody waits for this to hear of it
             self._failing = True
             why = str(error) or repr(error)
@@ -203,6 +203,18 @@ class Lease:
             return self._clock.now() < self._until
         self._failing = False
         self._until = now + self._time
+        return True
+
+    def _is_held_longer(self, item: Item | None) -> bool:
+        """Whether a renewal was refused because the lease is ours for longer: somebody has put our
+        clock back."""
+        if item is None:
+            return False
+        standing = Record.from_item(self._blank.key.table, item)
+        if standing.status is not Status.LEASED or standing.holder != self.holder:
+            return False
+        self._until = standing.held_until or self._until
+        self._failing = False
         return True
 
     def _is_due(self) -> bool:
@@ -235,11 +247,15 @@ class Lease:
         )
 
     def _renewal(self, until: datetime) -> Update:
+        held = self._held()
+        # One that was stuck on its way must not take back what later ones have added.
+        forward = replace(held, expression=f"{held.expression} AND held_until <= :until")
         return Update(
             self._blank.key,
             "SET held_until = :until",
             values={":until": {"N": milliseconds(until)}},
-            condition=self._held(),
+            condition=forward,
+            return_old=True,
         )
 
     def _held(self) -> Condition:

@@ -20,9 +20,6 @@ SETTING = (
 )
 """What `pip install` gives a reader, and a checkout does not."""
 
-ROW = re.compile(r" +\d+\.\d{3}  (\S.*?) +(! )?\S.*|  {20,}\S.*|\s+… .* later")
-"""A row of a timeline, the rest of one, or a gap."""
-
 
 @pytest.mark.slow
 def test_the_bug_is_found_within_the_default_seeds_and_gone_when_mended(tmp_path: Path) -> None:
@@ -59,24 +56,14 @@ def do(block: Block, shell: Shell, seed: str) -> str:
 
 
 def assert_alike(shown: str, printed: str) -> None:
-    """The page shows what was printed but for what depends on the seed: which one it was, its
-    faults, and its timeline."""
-    real = [line.removeprefix("E").removeprefix("   ") for line in printed.splitlines()]
+    """The page shows what was printed, line for line, but for what it leaves out with a `…`."""
+    real = [_bare(line) for line in printed.splitlines()]
     print("\n".join(real))
-    head, timeline, verdict = re.split(r"\n\n(?=  +\d|━━)", shown.rstrip())
-    shapes = {shape(line) for line in real}
-    for line in (head + "\n" + verdict).splitlines():
-        assert line.strip() == "…" or shape(line) in shapes, line
-    for line in timeline.splitlines():
-        assert ROW.fullmatch(line), line
-    for text in ("receives BuyTicket", "writes the record of tickets.sell (pending), show#Faust"):
-        assert text in timeline
-        assert text in printed
+    told = [_bare(line) for line in shown.splitlines()]
+    missing = [line for line in told if line not in ("", "…") and line not in real]
+    assert missing == [], "The run is another one now: show it in section 4, and tell of it in 5."
 
 
-def shape(line: str) -> str:
-    """A line without the numbers, and without which faults it was."""
+def _bare(line: str) -> str:
     line = re.sub(r"^.*(?=no seat is sold twice: )", "", line)
-    line = re.sub(r"(?<=^Faults: ).*", "", line)
-    line = re.sub(r"\d[\d,.]*( min \d+)?", "#", line)
-    return re.sub(r"order-#(, order-#)*|'order-#'(, 'order-#')*", "orders", line).strip()
+    return line.removeprefix("E").strip()

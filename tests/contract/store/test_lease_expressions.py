@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import LeaseHeld, LeaseLost
+from headrace.errors import ConditionFailed, LeaseHeld, LeaseLost
 from headrace.group import GroupCommit
 from headrace.inbox import Committed, Inbox
 from headrace.lease import Lease
@@ -106,6 +106,28 @@ async def test_a_lease_is_renewed_before_it_is_used_late(world: World) -> None:
     till.clock.advance(HOUR / 2)
     async with lease.kept():
         assert (await till.record())["held_until"] == held_until(till, HOUR)
+
+
+async def test_a_renewal_never_makes_a_lease_shorter(world: World) -> None:
+    till = await open_till(world)
+    lease = await till.taken()
+    stuck = lease._renewal(till.clock.now() + HOUR / 2)
+    with pytest.raises(ConditionFailed):
+        await till.ports.store.change(stuck)
+    assert (await till.record())["held_until"] == held_until(till, HOUR)
+
+
+async def test_a_lease_stays_that_of_a_holder_whose_clock_was_put_back(world: World) -> None:
+    till = await open_till(world)
+    lease = await till.taken()
+    till.clock.advance(HOUR / 2)
+    async with lease.kept():
+        later = held_until(till, HOUR)
+    assert (await till.record())["held_until"] == later
+    lease._clock = ManualClock()
+    lease._until = lease._clock.now()
+    async with lease.kept():
+        assert (await till.record())["held_until"] == later
 
 
 async def test_a_lease_that_another_has_taken_is_not_renewed(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Sequence
 
 from headrace.ports import QueueEntry
 from headrace.record import KEY_PREFIX
@@ -12,7 +11,6 @@ from headrace.testing.letters import letter_of
 from headrace.testing.letters import name_of as type_of
 from headrace.testing.simulation.cloud import Cloud
 from headrace.testing.simulation.plan import Invariant, Scenario, Setting, Wrong
-from headrace.testing.simulation.process import Place
 from headrace.testing.simulation.watch import Watch
 from headrace.testing.simulation.wording import ids_in
 from headrace.testing.simulation.world import World
@@ -26,14 +24,12 @@ class Checks:
         setting: Setting,
         world: World,
         cloud: Cloud,
-        places: Sequence[Place],
         watch: Watch,
         verdict: asyncio.Future[Wrong],
     ) -> None:
         self._setting = setting
         self._world = world
         self._cloud = cloud
-        self._places = places
         self._watch = watch
         self._verdict = verdict
 
@@ -57,7 +53,7 @@ class Checks:
 
     async def in_the_end(self) -> Wrong | None:
         """What does not hold once everything is settled."""
-        for found in (self._crashed(), self._twice(), self._letters()):
+        for found in (self._twice(), self._letters()):
             if found is not None:
                 return found
         for invariant in self._setting.invariants:
@@ -68,12 +64,6 @@ class Checks:
             except AssertionError as error:
                 return broken(name_of(invariant), error)
         return self._verdict.result() if self._verdict.done() else None
-
-    def _crashed(self) -> Wrong | None:
-        for place in self._places:
-            for error in place.errors:
-                return Wrong("worker", f"The worker {place.name} ended with {error!r}.", error)
-        return None
 
     def _twice(self) -> Wrong | None:
         """Whether an event took effect twice in a handler: two commits made its record, or two of
@@ -107,7 +97,7 @@ class Checks:
             poisonous = letter.body in self._world.poison
             if not poisonous and not self._setting.expected_letter(letter):
                 id = " ".join(ids_in(letter.body)[:1])
-                what = f"{type_of(letter.body)} {id}".strip()
+                what = f"{type_of(letter.body)} ({id})" if id else type_of(letter.body)
                 sentence = f"{what} is a dead letter of {letter.queue!r}: {letter.reason}"
                 return Wrong("dead letters", sentence)
         bodies = {letter.body for letter in letters}

@@ -167,6 +167,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, _Handle]] = []
         self._numbers = 0
         self._begun_so_far = 0
+        self._many = _MANY_TASKS
         self._tasks: dict[_Task[Any], None] = {}
         self._begun: list[asyncio.Task[None]] = []
         self._running = False
@@ -371,8 +372,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._begun_so_far += 1
         task.number = self._begun_so_far
         self._tasks[task] = None
-        if len(self._tasks) > _MANY_TASKS:
+        if len(self._tasks) > self._many:
             self._tasks = {task: None for task in self._tasks if not task.done()}
+            # Those of dead processes are never done.
+            self._many = max(_MANY_TASKS, 2 * len(self._tasks))
         return task
 
     def set_task_factory(self, factory: Any) -> None:

@@ -18,7 +18,8 @@ def poisons(service: Service, queue: str, random: Random) -> list[str]:
     types = [cls for handler in service.handlers_of(queue) for cls in handler.takes]
     contract = contract_of(random.choice(types))
     known = contract.name
-    metadata = {"id": f"poison-{serial}", "type": known, "version": 1, "time": START.isoformat()}
+    metadata = {"id": f"poison-{serial}", "type": known, "version": 1}
+    metadata |= {"time": START.isoformat(), "correlation_id": f"poison-{serial}"}
     bodies: list[Any] = [
         {"detail-type": f"NobodyKnows{serial}", "detail": {"metadata": metadata, "data": {}}},
         {"nobody": "knows", "serial": serial},

@@ -88,14 +88,15 @@ class Place:
         chance: Chance,
         trace: Trace,
         observer: Observer,
+        on_error: Callable[[str, BaseException], None],
     ) -> None:
+        """`on_error` is told of what a life has ended with, if that was no fault's doing."""
         self.name = name
-        self.errors: list[BaseException] = []
-        """What its lives have ended with, if that was no fault's doing."""
         self._cloud = cloud
         self._chance = chance
         self._trace = trace
         self._observer = observer
+        self._on_error = on_error
         self._random = chance.stream(f"place {name}")
         self._service = _as_simulated(service, resources, chance, trace, cloud.loop)
         self._life: Life | None = None
@@ -121,6 +122,11 @@ class Place:
         self._stop = asyncio.Event()
         cloud.loop.begin_as(life, self._work(life, self._stop))
 
+    @property
+    def has_started(self) -> bool:
+        """Whether it looks for messages, or is not to do so any more."""
+        return self._closed or (self._life is not None and self._life.has_started)
+
     def stop(self) -> None:
         """SIGTERM: the worker finishes what runs, and is not started again."""
         self._closed = True
@@ -138,7 +144,7 @@ class Place:
             self._trace.note(self.name, Kind.PROCESS, f"ends with {error!r}")
             # Where AWS cannot be reached, a worker does not start, and is started again.
             if life.has_started or not is_of_network(error):
-                self.errors.append(error)
+                self._on_error(self.name, error)
         else:
             self._trace.note(self.name, Kind.PROCESS, "has stopped")
         loop.call_as(loop.world, 0.0, self._end, life)

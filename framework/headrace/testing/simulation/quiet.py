@@ -5,11 +5,16 @@ from __future__ import annotations
 import gc
 import logging
 import random
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from traceback import walk_tb
+from typing import NoReturn
+from unittest.mock import patch
 
 from headrace.context import current
-from headrace.testing.simulation.loop import SimulatedLoop
+from headrace.testing.simulation.loop import OutOfReach, SimulatedLoop
 from headrace.testing.simulation.trace import Kind, Trace
 
 
@@ -25,7 +30,8 @@ def undisturbed(loop: SimulatedLoop, trace: Trace, seed: int) -> Iterator[None]:
     root.handlers[:] = [_Logged(loop, trace)]
     logging.disable(logging.NOTSET if trace.on else logging.CRITICAL)
     try:
-        yield
+        with _offline():
+            yield
     finally:
         logging.disable(disabled)
         root.handlers[:] = handlers
@@ -45,4 +51,35 @@ class _Logged(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         context = current()
         about = () if context is None else (context.metadata.id,)
-        self._trace.note(self._loop.current.name, Kind.LOG, record.getMessage(), about)
+        text = f"{record.getMessage()}{_where(record)}"
+        self._trace.note(self._loop.current.name, Kind.LOG, text, about)
+
+
+def _where(record: logging.LogRecord) -> str:
+    """The line that raised what is logged."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None or error.__traceback__ is None:
+        return ""
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    code = frame.f_code
+    return f" ({Path(code.co_filename).name}:{line} in {code.co_name})"
+
+
+def _refused(*_: object, **__: object) -> NoReturn:
+    raise OutOfReach(
+        "A simulation does not reach the network: give the service resources of the simulation, "
+        "and let them use World.outside."
+    )
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Nobody's real payment gateway is called a hundred times."""
+    with ExitStack() as stack:
+        for owner, name in (
+            (socket.socket, "connect"),
+            (socket.socket, "connect_ex"),
+            (socket, "getaddrinfo"),
+        ):
+            stack.enter_context(patch.object(owner, name, _refused))
+        yield

@@ -113,12 +113,10 @@ class _Simulation:
             trace,
             plan.dropped,
             on_settling=self._settling,
-            is_at_work=lambda: self._planned > 0 or not self._watch.is_idle,
+            is_at_work=self._is_at_work,
             on_progress=self._go_on,
         )
-        self._checks = Checks(
-            setting, self.world, self._cloud, self._places, self._watch, self._verdict
-        )
+        self._checks = Checks(setting, self.world, self._cloud, self._watch, self._verdict)
 
     # --- the run ---
 
@@ -208,6 +206,18 @@ class _Simulation:
             what = f"A command is sent to {queue!r}, which is not among the services: add it."
             self._verdict.set_result(Wrong("services", what, shrinks=False))
 
+    def _ended(self, place: str, error: BaseException) -> None:
+        if not self._verdict.done():
+            what = f"The worker {place} ended with {error!r}."
+            self._verdict.set_result(Wrong("worker", what, error))
+
+    def _is_at_work(self) -> bool:
+        return (
+            self._planned > 0
+            or not self._watch.is_idle
+            or not all(place.has_started for place in self._places)
+        )
+
     def _unexpected(self, loop: object, context: dict[str, Any]) -> None:
         """An exception that nobody was there to handle, in a task or a callback."""
         error = context.get("exception")
@@ -244,6 +254,7 @@ class _Simulation:
             self._chance,
             self._trace,
             self._watch,
+            self._ended,
         )
         self._places.append(place)
         return place

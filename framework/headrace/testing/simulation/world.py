@@ -50,6 +50,9 @@ SCENARIO: Final = "scenario"
 _LOOK_EVERY: Final = 2.0
 """Seconds between two looks whether everything is settled."""
 
+_PATIENCE: Final = 900.0
+"""Seconds after which whoever makes a request gives up: longer than faults last."""
+
 _AGAIN: Final = 3.0
 """Seconds after which, at the latest, whoever made a request makes it again."""
 
@@ -90,6 +93,7 @@ class World:
         self._own_ids: set[str] = set()
         self._requests = 0
         self._waiting = 0
+        self._refusals: dict[str, str] = {}
 
     # --- doing ---
 
@@ -155,16 +159,19 @@ class World:
         if not self._counts():
             return None
         self._requests += 1
-        number = self._requests
+        name = f"{service.name}/request {self._requests}"
+        until = self._loop.time() + _PATIENCE
         self._waiting += 1
         try:
-            while True:
-                answer = await self._served(service, serve, f"{service.name}/request {number}")
+            while self._loop.time() < until:
+                answer = await self._served(service, serve, name)
                 if answer is not None:
                     return answer[0]
                 await asyncio.sleep(_AGAIN * self.random.random())
         finally:
             self._waiting -= 1
+        why = self._refusals.get(name, "it never ended")
+        raise AssertionError(f"{name} has had no answer for {_PATIENCE / 60:.0f} minutes: {why}")
 
     async def _served(
         self, service: Service, serve: Callable[[Connection], Awaitable[T]], name: str
@@ -180,6 +187,7 @@ class World:
                     loop.call_as(loop.world, 0.0, _tell, ended, (answer,), None)
             except (CloudError, Conflict, DispatchError) as error:
                 self._trace.note(name, Kind.LOG, f"answers with {error!r}")
+                self._refusals[name] = repr(error)
                 loop.call_as(loop.world, 0.0, _tell, ended, None, None)
             except Exception as error:  # the scenario hears of it
                 loop.call_as(loop.world, 0.0, _tell, ended, None, error)
