@@ -43,7 +43,7 @@ class SweepOven(Command, owner="oven"):
     broom: str = "old"
 
 
-class FlourDropped(Event, source="aws.s3", name="Object Created", native=True):
+class FlourDropped(Event, source="aws.s3", name="Object Restore Completed", native=True):
     key: str
 
 
