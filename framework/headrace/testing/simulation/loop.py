@@ -380,7 +380,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def set_task_factory(self, factory: Any) -> None:
         if factory is not None:
-            raise NotImplementedError("A simulated loop makes its own tasks.")
+            raise OutOfReach("A simulated loop makes its own tasks: set no factory for them.")
 
     def get_task_factory(self) -> None:
         return None
