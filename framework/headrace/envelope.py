@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from enum import Enum
+from hashlib import sha256
+from typing import Annotated, Any, Final, Generic, TypeVar
 from uuid import UUID, uuid5
 
 import orjson
@@ -55,7 +58,8 @@ class Outgoing:
     """A message ready to be sent: already JSON, and already with the id it will keep.
 
     `source` is set for an event and names EventBridge's source; `owner` is set for a command
-    and names the service whose queue takes it. `detail` is `{"metadata": …, "data": …}`.
+    and names the service whose queue takes it; `group_id` then stands for its tenant, if it has
+    one. `detail` is `{"metadata": …, "data": …}`.
     """
 
     id: str
@@ -65,6 +69,7 @@ class Outgoing:
     source: str | None = None
     owner: str | None = None
     trace_header: str | None = None
+    group_id: str | None = None
 
 
 def derived_id(consumer: str, event_id: str, place: str) -> str:
@@ -118,6 +123,7 @@ def seal(message: Message, metadata: Metadata) -> Outgoing:
         source=contract.source,
         owner=contract.owner,
         trace_header=xray_from_traceparent(metadata.traceparent),
+        group_id=_group_of(message, contract.tenant),
     )
 
 
@@ -130,3 +136,25 @@ def queue_body(outgoing: Outgoing) -> str:
 
 def _quoted(text: str) -> str:
     return orjson.dumps(text).decode()
+
+
+# --- tenants ---------------------------------------------------------------------------
+
+_GROUP_ID: Final = re.compile(r"[!-~]{1,128}")
+"""What SQS takes as a MessageGroupId: letters, digits and punctuation of ASCII, no space."""
+
+
+def _group_of(message: Message, tenant: str | None) -> str | None:
+    """The MessageGroupId of a message: its tenant as text, or the SHA-256 of what SQS would not
+    take. `None` for a message without a tenant."""
+    if tenant is None:
+        return None
+    value: Any = message
+    for name in tenant.split("."):
+        value = getattr(value, name, None)
+    if value is None:
+        return None
+    text = str(value.value if isinstance(value, Enum) else value)
+    if _GROUP_ID.fullmatch(text):
+        return text
+    return sha256(text.encode()).hexdigest()

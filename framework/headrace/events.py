@@ -8,10 +8,21 @@ place of the class in the code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    ForwardRef,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import AliasChoices, BaseModel, ConfigDict
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
@@ -30,8 +41,9 @@ class Contract:
     """What is said of an event or command on the wire.
 
     `name` is EventBridge's detail-type. An event has a `source`; a command has an `owner`,
-    the service that handles it. `native` events come from AWS itself or from another
-    producer that knows nothing of headrace: their detail IS the payload.
+    the service that handles it, and perhaps a `tenant`, the dotted path of the field that says
+    whose it is. `native` events come from AWS itself or from another producer that knows nothing
+    of headrace: their detail IS the payload.
     """
 
     name: str
@@ -39,6 +51,7 @@ class Contract:
     source: str | None = None
     owner: str | None = None
     native: bool = False
+    tenant: str | None = None
     upcasters: dict[int, Upcaster] = field(default_factory=dict, compare=False)
 
     def oldest_readable(self) -> int:
@@ -120,10 +133,20 @@ class Command(Message):
 
     It is sent to the queue of the service named `owner`, not through the bus. Without an
     `owner` the class is a base for other commands and cannot be sent.
+
+    `tenant` names the field that says whose command it is, as in `tenant="customer_id"` or
+    `tenant="customer.id"`: SQS then keeps one tenant's backlog from delaying the others. It says
+    nothing about order. Raises `DefinitionError` if there is no such field.
     """
 
     def __init_subclass__(
-        cls, *, owner: str | None = None, version: int = 1, name: str | None = None, **kwargs: Any
+        cls,
+        *,
+        owner: str | None = None,
+        version: int = 1,
+        name: str | None = None,
+        tenant: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
 
@@ -134,12 +157,19 @@ class Command(Message):
         owner: str | None = None,
         version: int = 1,
         name: str | None = None,
+        tenant: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         cls.__contract__ = None
         if owner is not None:
-            registry.add(cls, Contract(name or cls.__name__, version, None, owner))
+            contract = Contract(name or cls.__name__, version, None, owner, tenant=tenant)
+            registry.add(cls, contract)
+        elif tenant is not None:
+            raise DefinitionError(
+                f"{cls.__name__} has a tenant and no owner to send it to: write "
+                f'class {cls.__name__}(Command, owner="…", tenant={tenant!r}).'
+            )
 
 
 MessageType: TypeAlias = type[Message]
@@ -240,6 +270,8 @@ def ensure_buildable(cls: MessageType) -> None:
         ) from error
     for model in _models_in(cls):
         _refuse_one_way(cls, model)
+    # Again, because a field whose type was not known at the definition is known now.
+    _refuse_bad_tenant(cls, cls.__contract__)
 
 
 def json_schema(cls: MessageType) -> Mapping[str, Any]:
@@ -301,6 +333,60 @@ def _refuse_bad_contract(cls: MessageType, contract: Contract) -> None:
         )
     if contract.source == "" or contract.owner == "":
         raise DefinitionError(f"{cls.__name__} has an empty source or owner: give it a name.")
+    _refuse_bad_tenant(cls, contract)
+
+
+def _refuse_bad_tenant(cls: MessageType, contract: Contract | None) -> None:
+    """A tenant is one value of the message, behind fields that lead there."""
+    if contract is None or contract.tenant is None:
+        return
+    models: list[type[BaseModel]] = [cls]
+    members: set[Any] = set()
+    for name in contract.tenant.split("."):
+        annotations = [m.model_fields[name].annotation for m in models if name in m.model_fields]
+        if not annotations:
+            raise DefinitionError(
+                f"{cls.__name__} has no field {contract.tenant!r} to take its tenant from: name "
+                f"one of {_listed(models or [cls])}, or the path to one in a model, as in "
+                '"customer.id".'
+            )
+        members = {member for found in annotations for member in _alternatives(found)}
+        if any(isinstance(member, (str, ForwardRef)) for member in members):
+            return  # not known before the class is built
+        models = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+    if models or any(_holds_several(member) for member in members):
+        raise DefinitionError(
+            f"The tenant of {cls.__name__}, {contract.tenant!r}, is not one value: name a field "
+            f"that holds a text or a number{_instead(contract.tenant, models)}."
+        )
+
+
+def _holds_several(member: Any) -> bool:
+    several = isinstance(member, type) and issubclass(member, Collection)
+    return several and not issubclass(member, (str, bytes))
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """The types that a field may have, without their own arguments."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _alternatives(member)
+    elif origin is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif hasattr(annotation, "__value__"):  # of Python 3.12: type CustomerId = str
+        yield from _alternatives(annotation.__value__)
+    else:
+        yield annotation if origin is None else origin
+
+
+def _listed(models: Sequence[type[BaseModel]]) -> str:
+    return ", ".join(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _instead(tenant: str, models: Sequence[type[BaseModel]]) -> str:
+    names = [f'"{tenant}.{name}"' for model in models for name in model.model_fields]
+    return f", such as {names[0]}" if names else ""
 
 
 def _spot(cls: MessageType) -> str:

@@ -7,15 +7,16 @@ deduplicate and neither does a standard queue, so what is sent twice carries one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from headrace.coalesce import Coalescer
+from headrace.entries import answers
 from headrace.envelope import Outgoing, queue_body
-from headrace.errors import CloudError, DispatchError, Refused, Throttled, TooLarge
+from headrace.errors import CloudError, DispatchError, TooLarge
 from headrace.limits import (
     PUT_EVENTS_BYTES,
     PUT_EVENTS_ENTRIES,
@@ -23,7 +24,7 @@ from headrace.limits import (
     SQS_MESSAGE_BYTES,
 )
 from headrace.observer import Guarded, Observer
-from headrace.ports import Bus, BusEntry, EntryFailure, QueueEntry, Queues, Randomness
+from headrace.ports import Bus, BusEntry, QueueEntry, Queues, Randomness
 
 EntryT = TypeVar("EntryT", BusEntry, QueueEntry)
 
@@ -100,7 +101,7 @@ class Outbox:
         if queue not in self._commands:
 
             async def send(entries: Sequence[QueueEntry]) -> list[Exception | None]:
-                return await _sent(entries, partial(self._queues.send, queue))
+                return await answers(entries, partial(self._queues.send, queue))
 
             self._commands[queue] = Coalescer(
                 send,
@@ -111,7 +112,7 @@ class Outbox:
         return self._commands[queue]
 
     async def _put_events(self, entries: Sequence[BusEntry]) -> list[Exception | None]:
-        return await _sent(entries, partial(self._bus.put, self._bus_name))
+        return await answers(entries, partial(self._bus.put, self._bus_name))
 
 
 def bus_entry(message: Outgoing) -> BusEntry:
@@ -125,7 +126,9 @@ def bus_entry(message: Outgoing) -> BusEntry:
 
 
 def queue_entry(message: Outgoing) -> QueueEntry:
-    return QueueEntry(body=queue_body(message), trace_header=message.trace_header)
+    return QueueEntry(
+        body=queue_body(message), group_id=message.group_id, trace_header=message.trace_header
+    )
 
 
 def refuse_unsendable(message: Outgoing) -> None:
@@ -148,33 +151,6 @@ def _bus_weight(entry: BusEntry) -> int:
     (user guide, "Calculating PutEvents event entry size")."""
     texts = (entry.source, entry.detail_type, entry.detail)
     return 14 + sum(len(text.encode()) for text in texts)
-
-
-async def _sent(
-    entries: Sequence[EntryT], call: Callable[[Sequence[EntryT]], Awaitable[list[EntryFailure]]]
-) -> list[Exception | None]:
-    """The answer to each entry. A call that is refused as a whole is made for each entry by itself:
-    for the fault of one, perhaps, the others must not stay behind."""
-    try:
-        failures = await call(entries)
-    except CloudError as error:
-        if len(entries) == 1:
-            return [error]
-        if not isinstance(error, Refused):
-            raise
-        answers = await asyncio.gather(*(_sent([entry], call) for entry in entries))
-        return [answer for (answer,) in answers]
-    return _answers(entries, failures)
-
-
-def _answers(entries: Sequence[Any], failures: Sequence[EntryFailure]) -> list[Exception | None]:
-    answers: list[Exception | None] = [None] * len(entries)
-    for failure in failures:
-        kind = Throttled if failure.retryable else Refused
-        answers[failure.index] = kind(
-            f"The entry was refused ({failure.code}: {failure.message}).", code=failure.code
-        )
-    return answers
 
 
 def _is_retryable(error: BaseException) -> bool:

@@ -135,6 +135,7 @@ def _dump(outgoing: Outgoing) -> AttributeValue:
         "source": outgoing.source,
         "owner": outgoing.owner,
         "trace": outgoing.trace_header,
+        "group": outgoing.group_id,
     }
     return {"M": {name: {"S": text} for name, text in fields.items() if text is not None}}
 
@@ -149,4 +150,5 @@ def _load(value: AttributeValue) -> Outgoing:
         source=fields.get("source"),
         owner=fields.get("owner"),
         trace_header=fields.get("trace"),
+        group_id=fields.get("group"),
     )

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.entity import Entity, EntityT, from_item, key_for, key_of, to_item, version_of
-from headrace.envelope import Outgoing, queue_body, root_metadata, seal
+from headrace.envelope import Outgoing, root_metadata, seal
 from headrace.errors import HeadraceError, NoTable
 from headrace.events import Command, Event, Message, contract_of
-from headrace.outbox import bus_entry, refuse_unsendable
+from headrace.outbox import bus_entry, queue_entry, refuse_unsendable
 from headrace.ports import BusEntry, ItemKey, Ports, Put, QueueEntry
 from headrace.service import Handler, Service
 from headrace.testing.harness.pump import Pump, unexpected
@@ -125,8 +125,7 @@ class Harness:
         if its owner is not in the harness, or has no handler for it."""
         self._handlers_of(command)
         sealed = self._sealed(command)
-        entry = QueueEntry(queue_body(sealed), trace_header=sealed.trace_header)
-        self._deliver(sealed.owner or "", entry, times)
+        self._deliver(sealed.owner or "", queue_entry(sealed), times)
 
     async def redeliver(self) -> None:
         """Bring every message that was handled so far once more, as SQS may do with any."""
