@@ -1,33 +1,56 @@
-"""Many deliveries at once: bounded, in order within a message group, within the deadline."""
+"""Many deliveries at once: bounded, in order within a group, for as long as each may stay."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Final, TypeAlias
 
 from headrace.observer import Guarded, Observer
 from headrace.outcome import Outcome, Retry
-from headrace.ports import Clock, Delivery
+from headrace.ports import Delivery
+from headrace.turns import Turns
 
 logger = logging.getLogger(__name__)
 
 Consume: TypeAlias = Callable[[Delivery], Awaitable[Outcome]]
 Settle: TypeAlias = Callable[[Delivery, Outcome], Awaitable[Outcome]]
+Stay: TypeAlias = Callable[[Delivery], AbstractAsyncContextManager[None]]
+"""For how long a delivery may be handled: cancels what is in the block, and raises `CutShort`."""
 
-MARGIN = timedelta(milliseconds=500)
-"""Time kept free before a deadline for settling and answering."""
+_LOOKAHEAD: Final = 100
+"""Lanes that are begun beyond those at work. What a batch of 10,000 leaves at its deadline is
+handed back ten to a call, and so ten calls at a time are on their way."""
+
+
+class CutShort(Exception):
+    """A delivery may not be handled any longer, and its message comes again: after `delay`, or when
+    its visibility ends."""
+
+    def __init__(self, reason: str, delay: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.delay = delay
+
+
+class Lane:
+    """What is handled one after the other: the messages of one group of a FIFO queue as they were
+    received together, or a single delivery. `left` are those that are not settled yet."""
+
+    def __init__(self, deliveries: Iterable[Delivery]) -> None:
+        self.left = deque(deliveries)
 
 
 class Batch:
-    """Runs deliveries through `consume` and `settle`; what was not started counts as failed.
+    """Runs deliveries through `consume` and `settle`, in turns; what was not handled counts as
+    failed.
 
-    `limiter` bounds how many are handled at a time: a semaphore, or `nullcontext()` where the
-    host bounds it already. Once `closing` says so, nothing more is started: what is left is
-    handed back at once.
+    `stay` bounds how long each may be handled. Once `closing` says so, nothing more is started:
+    what is left is handed back at once.
     """
 
     def __init__(
@@ -36,48 +59,61 @@ class Batch:
         consume: Consume,
         settle: Settle,
         *,
-        limiter: AbstractAsyncContextManager[Any],
-        clock: Clock,
+        turns: Turns,
         observer: Observer,
+        stay: Stay = lambda delivery: nullcontext(),
         closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._service = service
         self._consume = consume
         self._settle = settle
-        self._limiter = limiter
-        self._clock = clock
+        self._turns = turns
+        self._stay = stay
         self._observer = Guarded(observer)
         self._closing = closing
 
     async def run(self, deliveries: Sequence[Delivery]) -> dict[str, Outcome]:
-        """The outcomes by message id; a delivery without one counts as failed. Never raises but
-        when cancelled."""
+        """The outcomes by message id. Raises nothing, but may be cancelled."""
         outcomes: dict[str, Outcome] = {}
-        async with asyncio.TaskGroup() as lanes:
-            for lane in in_lanes(deliveries):
-                lanes.create_task(self.run_lane(lane, outcomes))
+        await self.run_lanes(in_lanes(deliveries), outcomes)
         return outcomes
 
-    async def run_lane(self, lane: Sequence[Delivery], outcomes: dict[str, Outcome]) -> None:
-        """One message group of a FIFO queue, in order; or a single delivery.
+    async def run_lanes(self, lanes: Iterable[Lane], outcomes: dict[str, Outcome]) -> None:
+        """Note the outcomes by message id, as they come; a delivery without one counts as failed.
+        Lanes are taken as there is room for them."""
+        room = asyncio.Semaphore((self._turns.limit or 0) + _LOOKAHEAD)
+        async with asyncio.TaskGroup() as begun:
+            for lane in lanes:
+                await room.acquire()
+                task = begun.create_task(self.run_lane(lane, outcomes))
+                task.add_done_callback(lambda _: room.release())
 
-        A failed message holds back those behind it, so that they are not handled before it.
-        """
+    async def run_lane(self, lane: Lane, outcomes: dict[str, Outcome] | None = None) -> None:
+        """A failed message holds back those behind it, so that they are not handled before it."""
         held_back = False
-        for delivery in lane:
-            if held_back or self._closing():
-                reason = _HELD_BACK if held_back else _CLOSING
-                outcome = await self._settled(delivery, reason)
-            else:
-                async with self._limiter:
-                    outcome = await self._carry(delivery)
-            outcomes[delivery.message_id] = outcome
+        while lane.left:
+            delivery = lane.left[0]
+            outcome = await self._handled(delivery, held_back=held_back)
+            lane.left.popleft()
+            if outcomes is not None:
+                outcomes[delivery.message_id] = outcome
             held_back = held_back or isinstance(outcome, Retry)
+
+    async def _handled(self, delivery: Delivery, *, held_back: bool) -> Outcome:
+        if held_back:
+            return await self._settled(delivery, _HELD_BACK)
+        async with self._turns.of(delivery):
+            if self._closing():
+                return await self._settled(delivery, _CLOSING)
+            return await self._carry(delivery)
 
     async def _carry(self, delivery: Delivery) -> Outcome:
         try:
             self._observer.received(self._service, delivery)
-            outcome = await self._consume_in_time(delivery)
+            async with self._stay(delivery):
+                outcome = await self._consume(delivery)
+        except CutShort as cut:
+            outcome = Retry(cut.reason, cut.delay)
         except Exception as error:
             outcome = _unexpected(delivery, error)
         outcome = await self._settled(delivery, outcome)
@@ -90,21 +126,6 @@ class Batch:
         except Exception as error:
             return _unexpected(delivery, error)
 
-    async def _consume_in_time(self, delivery: Delivery) -> Outcome:
-        if delivery.deadline is None:
-            return await self._consume(delivery)
-        left = (delivery.deadline - MARGIN - self._clock.now()).total_seconds()
-        if left <= 0:
-            return Retry("There was no time left to start it.", timedelta(0))
-        limit = asyncio.timeout(left)
-        try:
-            async with limit:
-                return await self._consume(delivery)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return Retry("It was not done by the deadline and was stopped.", timedelta(0))
-
 
 def _unexpected(delivery: Delivery, error: Exception) -> Retry:
     # Nothing should raise. If something does, the others of the batch must not suffer.
@@ -116,11 +137,16 @@ _CLOSING = Retry("Nothing more is started here; another host takes it.", timedel
 _HELD_BACK = Retry("A message before it in its group comes again first.", timedelta(0))
 
 
-def in_lanes(deliveries: Iterable[Delivery]) -> list[list[Delivery]]:
+def in_lanes(deliveries: Sequence[Delivery]) -> list[Lane]:
     """What must run one after the other, together; what need not, apart."""
     lanes: dict[tuple[str, str], list[Delivery]] = {}
     for delivery in deliveries:
         ordered = delivery.fifo and delivery.group_id is not None
         name = ("group", delivery.group_id or "") if ordered else ("message", delivery.message_id)
         lanes.setdefault(name, []).append(delivery)
-    return list(lanes.values())
+    return [Lane(lane) for lane in lanes.values()]
+
+
+def one_by_one(deliveries: Iterable[Delivery]) -> Iterator[Lane]:
+    """Deliveries of a standard queue, none of which waits for another; taken as they are needed."""
+    return (Lane([delivery]) for delivery in deliveries)

@@ -101,12 +101,17 @@ def _executor(service: Service) -> Executor:
 
 async def _contained(run: Awaitable[Any]) -> Any:
     """A handler fails for itself alone, even where it would end its task or the process."""
+    task = _running_task()
     try:
         return await run
-    except (Exception, KeyboardInterrupt, GeneratorExit):
+    except (Exception, KeyboardInterrupt):
         raise
+    except GeneratorExit as error:
+        if _running_task() is not task:
+            # It is not the handler's: whoever closes this coroutine, unfinished, raises it here.
+            raise
+        raise HandlerEnded("The handler raised GeneratorExit.") from error
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         # Nobody asked this delivery to stop: the handler awaited something that was cancelled.
@@ -114,6 +119,14 @@ async def _contained(run: Awaitable[Any]) -> Any:
     except BaseException as error:
         # `sys.exit`, or the panic of an extension module: not for the others of its batch.
         raise HandlerEnded(f"The handler raised {error!r}.") from error
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        # What is left of a loop that was closed.
+        return None
 
 
 def _finished(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -55,6 +55,10 @@ TURNS = 100
 condition of the handler refused. Each time one of them is done, so the line grows shorter."""
 
 
+_CLOSING = 1.5
+"""Seconds to wait for AWS at the end, of the little time that a host has for its stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One handler and one delivery of what it takes, under a lease if it asks for one."""
@@ -130,12 +134,17 @@ class Pipeline:
             await self._inbox.flush()
 
     async def close(self) -> None:
-        """Wait until everything that was handed over has been answered."""
+        """Wait until everything that was handed over has been answered, for a moment: what is not
+        by then is found in the records when its message comes again."""
         self._invoker.close()
-        await self._reads.flush()
-        await self._group.flush()
-        await self._outbox.flush()
-        await self.flush()
+        try:
+            async with asyncio.timeout(_CLOSING):
+                await self._reads.flush()
+                await self._group.flush()
+                await self._outbox.flush()
+                await self.flush()
+        except TimeoutError:
+            logger.warning("AWS does not answer, so %s is closed without it.", self.service.name)
 
     async def _handle(self, work: Work) -> Outcome:
         handler, metadata, delivery = work.handler, work.envelope.metadata, work.delivery

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
+from functools import partial
+from typing import Final, Generic, TypeVar
 
 from headrace.coalesce import Coalescer
 from headrace.dead_letter import NOTE_ATTRIBUTE, note
-from headrace.errors import CloudError, HeadraceError, Refused, Throttled
+from headrace.entries import Call, answers
+from headrace.errors import CloudError, HeadraceError
 from headrace.limits import SQS_ATTRIBUTES, SQS_BATCH_ENTRIES, SQS_MAX_VISIBILITY, SQS_MESSAGE_BYTES
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
-from headrace.ports import Attribute, Clock, Delivery, EntryFailure, QueueEntry, Queues
+from headrace.ports import Attribute, Clock, Delivery, QueueEntry, Queues, Randomness
 from headrace.text import shown
 from headrace.topology.model import dead_letter_queue
 
 logger = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
+
+LINGER: Final = 0.05
+"""Seconds that a delete waits for others, so that one call has many of them. The message is hidden
+meanwhile, and nobody waits for it."""
+
+_ATTEMPTS: Final = 3
+_PAUSE: Final = 0.2
+_MOST_WAITING: Final = 1_000
+"""So many deletes may be on their way; when SQS is slower than the handlers, these wait for it."""
 
 _LONGEST_DELAY = SQS_MAX_VISIBILITY - timedelta(minutes=30)
 """The 12 hours run from the receive, and asking for more than is left of them is an error: this
@@ -28,15 +40,29 @@ leaves room for a batch window and a slow handler."""
 class Settler:
     """Settles the deliveries of one service.
 
+    Deletes and changes of visibility leave in batches, and are not waited for: `flush` does that.
+    An entry that SQS does not take is given again, without those that it took.
+
     `deletes` is off on Lambda, which deletes by itself what is not reported as failed.
     """
 
-    def __init__(self, queues: Queues, clock: Clock, *, deletes: bool) -> None:
+    def __init__(
+        self,
+        queues: Queues,
+        clock: Clock,
+        randomness: Randomness,
+        *,
+        deletes: bool,
+        linger: float = LINGER,
+    ) -> None:
         self._queues = queues
         self._clock = clock
+        self._randomness = randomness
         self._deletes = deletes
-        self._deleting: dict[str, Coalescer[str, None]] = {}
-        self._hiding: dict[str, Coalescer[tuple[str, timedelta], None]] = {}
+        self._linger = linger
+        self._deleting: dict[str, _Orders[str]] = {}
+        self._hiding: dict[str, _Orders[tuple[str, timedelta]]] = {}
+        self._burying: dict[str, Coalescer[QueueEntry, None]] = {}
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> Outcome:
         """Carry out an outcome and return the one that holds in the end: a dead letter whose
@@ -53,53 +79,63 @@ class Settler:
         return outcome
 
     async def flush(self) -> None:
-        for deleting in list(self._deleting.values()):
-            await deleting.flush()
-        for hiding in list(self._hiding.values()):
-            await hiding.flush()
+        """Send what waits, and wait until SQS has answered to all of it."""
+        await asyncio.gather(
+            *(deleting.flush() for deleting in self._deleting.values()),
+            *(hiding.flush() for hiding in self._hiding.values()),
+        )
 
     async def _delete(self, delivery: Delivery) -> None:
         if not self._deletes:
             return
-        coalescer = self._deleting.get(delivery.queue)
-        if coalescer is None:
-            coalescer = self._deleting[delivery.queue] = self._coalesced(
-                delivery.queue, self._queues.delete
-            )
-        try:
-            await coalescer.add(delivery.receipt_handle)
-        except CloudError as error:
+        deleting = self._deleting.get(delivery.queue)
+        if deleting is None:
             # The effect stands; the message comes again and its inbox record answers it.
-            logger.warning("Message %s was not deleted: %s", delivery.message_id, error)
+            deleting = self._deleting[delivery.queue] = _Orders(
+                partial(self._queues.delete, delivery.queue),
+                self._randomness,
+                self._linger,
+                "Message %s was not deleted: %s",
+            )
+        await deleting.give(delivery.receipt_handle, delivery.message_id)
 
     async def _hide(self, delivery: Delivery, outcome: Retry) -> None:
         if outcome.delay is None:
             return
-        coalescer = self._hiding.get(delivery.queue)
-        if coalescer is None:
-            coalescer = self._hiding[delivery.queue] = self._coalesced(
-                delivery.queue, self._queues.change_visibility
+        hiding = self._hiding.get(delivery.queue)
+        if hiding is None:
+            # It comes again when its visibility ends, only not at the time that was wanted.
+            hiding = self._hiding[delivery.queue] = _Orders(
+                partial(self._queues.change_visibility, delivery.queue),
+                self._randomness,
+                self._linger,
+                "Message %s keeps its visibility: %s",
             )
         delay = min(max(outcome.delay, timedelta(0)), _LONGEST_DELAY)
-        try:
-            await coalescer.add((delivery.receipt_handle, delay))
-        except CloudError as error:
-            # It comes again when its visibility ends, only not at the time that was wanted.
-            logger.warning("Message %s keeps its visibility: %s", delivery.message_id, error)
+        await hiding.give((delivery.receipt_handle, delay), delivery.message_id)
 
     async def _dead_letter(self, delivery: Delivery, outcome: DeadLetter) -> Outcome:
         entry = self._letter(delivery, outcome)
         try:
-            failures = await self._queues.send(dead_letter_queue(delivery.queue), [entry])
+            await self._to(dead_letter_queue(delivery.queue)).add(entry)
         except CloudError as error:
-            return await self._kept(delivery, outcome, str(error))
-        if failures:
-            return await self._kept(delivery, outcome, failures[0].message or failures[0].code)
+            return self._kept(delivery, outcome, str(error))
         # Deleted only now that the copy stands: a crash in between makes two letters, not none.
         await self._delete(delivery)
         return outcome
 
-    async def _kept(self, delivery: Delivery, outcome: DeadLetter, why: str) -> Retry:
+    def _to(self, queue: str) -> Coalescer[QueueEntry, None]:
+        burying = self._burying.get(queue)
+        if burying is None:
+            burying = self._burying[queue] = Coalescer(
+                lambda entries: answers(entries, partial(self._queues.send, queue)),
+                max_entries=SQS_BATCH_ENTRIES,
+                max_weight=SQS_MESSAGE_BYTES,
+                weigh=_size,
+            )
+        return burying
+
+    def _kept(self, delivery: Delivery, outcome: DeadLetter, why: str) -> Retry:
         reason = f"It is a dead letter ({outcome.reason}), but its copy was not written: {why}"
         retry = Retry(reason, handler=outcome.handler, error=outcome.error)
         _log(delivery, retry)
@@ -108,32 +144,77 @@ class Settler:
     def _letter(self, delivery: Delivery, outcome: DeadLetter) -> QueueEntry:
         """The message as it came, with one more attribute that says why it is here."""
         reason = note(delivery, outcome, self._clock.now())
-        attributes = {**delivery.attributes, NOTE_ATTRIBUTE: reason}
-        size = len(delivery.body.encode()) + sum(map(_attribute_size, attributes.items()))
-        if len(attributes) > SQS_ATTRIBUTES or size > SQS_MESSAGE_BYTES:
-            # No room beside the message: it is kept whole, and its reason stands in the log.
-            attributes = dict(delivery.attributes)
-        return QueueEntry(
+        bare = QueueEntry(
             body=delivery.body,
             group_id=delivery.group_id,
             deduplication_id=delivery.message_id if delivery.fifo else None,
             trace_header=delivery.trace_header,
-            attributes=attributes,
+            attributes=delivery.attributes,
         )
+        noted = replace(bare, attributes={**delivery.attributes, NOTE_ATTRIBUTE: reason})
+        has_room = len(noted.attributes) <= SQS_ATTRIBUTES and _size(noted) <= SQS_MESSAGE_BYTES
+        # Without room beside it the message is kept whole, and its reason stands in the log.
+        return noted if has_room else bare
 
-    def _coalesced(
-        self,
-        queue: str,
-        call: Callable[[str, Sequence[Entry]], Awaitable[list[EntryFailure]]],
-    ) -> Coalescer[Entry, None]:
-        async def settle(entries: Sequence[Entry]) -> list[Exception | None]:
-            answers: list[Exception | None] = [None] * len(entries)
-            for failure in await call(queue, entries):
-                kind = Throttled if failure.retryable else Refused
-                answers[failure.index] = kind(f"{failure.code}: {failure.message}")
-            return answers
 
-        return Coalescer(settle, max_entries=SQS_BATCH_ENTRIES)
+class _Orders(Generic[Entry]):
+    """What SQS is to do with the messages of one queue, in batches. What fails is logged in the
+    end."""
+
+    def __init__(
+        self, call: Call[Entry], randomness: Randomness, linger: float, failed: str
+    ) -> None:
+        self._call = call
+        self._randomness = randomness
+        self._failed = failed
+        self._batches: Coalescer[Entry, None] = Coalescer(
+            lambda entries: answers(entries, call), max_entries=SQS_BATCH_ENTRIES, linger=linger
+        )
+        self._given: set[asyncio.Future[None]] = set()
+        self._again: set[asyncio.Task[None]] = set()
+
+    async def give(self, entry: Entry, message_id: str) -> None:
+        """Hand over one entry; waits only where too many are on their way."""
+        given = self._batches.post(entry)
+        self._given.add(given)
+        given.add_done_callback(partial(self._answered, entry, message_id))
+        if len(self._given) + len(self._again) > _MOST_WAITING:
+            await asyncio.wait((given,))
+
+    async def flush(self) -> None:
+        await self._batches.flush()
+        while self._given or self._again:
+            await asyncio.wait(self._given | self._again)
+
+    def _answered(self, entry: Entry, message_id: str, given: asyncio.Future[None]) -> None:
+        self._given.discard(given)
+        error = None if given.cancelled() else given.exception()
+        if error is None:
+            return
+        if _is_retryable(error):
+            again = asyncio.ensure_future(self._repeat(entry, message_id))
+            self._again.add(again)
+            again.add_done_callback(self._again.discard)
+        else:
+            logger.warning(self._failed, message_id, error)
+
+    async def _repeat(self, entry: Entry, message_id: str) -> None:
+        error: BaseException | None = None
+        for attempt in range(1, _ATTEMPTS):
+            await asyncio.sleep(self._randomness.uniform(0, _PAUSE * 2**attempt))
+            (error,) = await asyncio.gather(self._batches.add(entry), return_exceptions=True)
+            if error is None or not _is_retryable(error):
+                break
+        if error is not None:
+            logger.warning(self._failed, message_id, error)
+
+
+def _is_retryable(error: BaseException) -> bool:
+    return isinstance(error, CloudError) and error.retryable
+
+
+def _size(entry: QueueEntry) -> int:
+    return len(entry.body.encode()) + sum(map(_attribute_size, entry.attributes.items()))
 
 
 def _attribute_size(named: tuple[str, Attribute]) -> int:
@@ -144,7 +225,10 @@ def _attribute_size(named: tuple[str, Attribute]) -> int:
 
 def _log(delivery: Delivery, outcome: Retry | DeadLetter) -> None:
     fate = "comes again" if isinstance(outcome, Retry) else "goes to the dead-letter queue"
-    logger.warning(
+    # What no handler had a part in is said once, by whoever cut the batch short.
+    of_a_handler = isinstance(outcome, DeadLetter) or outcome.error is not None
+    logger.log(
+        logging.WARNING if of_a_handler else logging.DEBUG,
         "Message %s on %s %s (attempt %d, handler %s): %s",
         delivery.message_id,
         delivery.queue,

@@ -18,7 +18,7 @@ LAYERS = (
     ("errors", "outcome", "limits", "text"),
     ("events", "ports", "trace"),
     (
-        *("envelope", "system", "attributes", "coalesce", "schedules", "topology.model"),
+        *("envelope", "system", "attributes", "coalesce", "entries", "schedules", "topology.model"),
         *("testing.expressions", "testing.patterns"),
     ),
     (
@@ -35,6 +35,7 @@ LAYERS = (
     ("lease",),
     ("pipeline",),
     ("client", "connection", "relay"),
+    ("turns",),
     ("batch", "settle"),
     ("hosts",),
     ("testing.letters",),

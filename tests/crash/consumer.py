@@ -6,14 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from headrace.batch import Batch
+from headrace.hosts.deadline import Deadline
+from headrace.hosts.settings import LambdaSettings
 from headrace.limits import SQS_BATCH_ENTRIES, SQS_MAX_WAIT
 from headrace.observer import Unobserved
 from headrace.pipeline import running
 from headrace.ports import Delivery, Ports, QueueEntry
 from headrace.settle import Settler
 from headrace.testing import delivery_of
+from headrace.turns import Turns
 from tests.crash import troubles
 from tests.crash.bells import RopePulled
 from tests.crash.scenarios import Scenario
@@ -30,19 +34,28 @@ async def live(
     trouble_handlers(trouble, ports)
     around = troubled(ports, trouble)
     async with running(scenario.service, around) as pipeline:
-        settler = Settler(around.queues, ports.clock, deletes=True)
+        settler = Settler(around.queues, ports.clock, ports.randomness, deletes=True)
         batch = Batch(
             scenario.service.name,
             pipeline.consume,
             settler.settle,
-            limiter=asyncio.Semaphore(10),
-            clock=ports.clock,
+            turns=Turns(scenario.at_a_time),
             observer=Unobserved(),
+            **_ends(ports, deliveries),
         )
         try:
             await batch.run(deliveries)
         finally:
             await settler.flush()
+
+
+def _ends(ports: Ports, deliveries: Sequence[Delivery]) -> dict[str, Any]:
+    """What ends a batch by the deadline of its deliveries, if they have one."""
+    ends = [delivery.deadline for delivery in deliveries if delivery.deadline is not None]
+    if not ends:
+        return {}
+    deadline = Deadline(ports.clock, min(ends) - ports.clock.now(), LambdaSettings().margin)
+    return {"stay": deadline.stay, "closing": lambda: deadline.is_near}
 
 
 async def send(

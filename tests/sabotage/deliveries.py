@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any
 
 from headrace import batch, invoke, pipeline, settle
@@ -95,9 +95,10 @@ def group_goes_on_past_a_failure(patch: Patch) -> None:
     """A message of a FIFO queue is handled though the one before it has failed."""
 
     async def run_lane(
-        self: batch.Batch, lane: Sequence[Delivery], outcomes: dict[str, Outcome]
+        self: batch.Batch, lane: batch.Lane, outcomes: dict[str, Outcome] | None = None
     ) -> None:
-        for delivery in lane:
-            outcomes[delivery.message_id] = await self._carry(delivery)
+        while lane.left:
+            await self._carry(lane.left[0])
+            lane.left.popleft()
 
     patch.setattr(batch.Batch, "run_lane", run_lane)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from headrace import inbox, outbox, pipeline, relay
+from headrace import entries, inbox, outbox, pipeline, relay
 from headrace.envelope import Metadata, caused_metadata, derived_id
 from headrace.events import Message
 from headrace.inbox import Committed
@@ -68,10 +68,10 @@ def done_mark_before_dispatch(patch: Patch) -> None:
 def failed_entries_are_forgotten(patch: Patch) -> None:
     """A batch that was answered counts as sent, whatever the answer."""
 
-    def all_sent(entries: Sequence[Any], failures: Sequence[Any]) -> list[Exception | None]:
-        return [None] * len(entries)
+    def all_taken(count: int, failures: Sequence[Any]) -> list[Exception | None]:
+        return [None] * count
 
-    patch.setattr(outbox, "_answers", all_sent)
+    patch.setattr(entries, "_aligned", all_taken)
 
 
 def dispatch_before_commit(patch: Patch) -> None:

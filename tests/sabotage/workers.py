@@ -6,10 +6,8 @@ import asyncio
 from datetime import timedelta
 
 from headrace import inbox, relay
-from headrace.batch import in_lanes
-from headrace.hosts import worker
-from headrace.limits import SQS_BATCH_ENTRIES
-from headrace.ports import Delivery
+from headrace.errors import NotProvisioned
+from headrace.hosts.poller import Poller
 from headrace.record import Record
 from tests.sabotage.sabotage import Patch
 
@@ -17,13 +15,10 @@ from tests.sabotage.sabotage import Patch
 def failed_receive_ends_the_worker(patch: Patch) -> None:
     """A receive that is throttled is not tried again."""
 
-    async def poll(self: worker._Poller) -> None:
-        while not self._stopping:
-            room = await self._slots.take(SQS_BATCH_ENTRIES)
-            for lane in in_lanes(await self._receive(room)):
-                self._start(lane)
+    async def recover(self: Poller, error: Exception, *, unexpected: bool = False) -> None:
+        raise NotProvisioned(str(error))
 
-    patch.setattr(worker._Poller, "poll", poll)
+    patch.setattr(Poller, "_recover", recover)
 
 
 def failed_sweep_ends_the_worker(patch: Patch) -> None:
@@ -41,12 +36,14 @@ def failed_sweep_ends_the_worker(patch: Patch) -> None:
 def failed_receive_keeps_its_slots(patch: Patch) -> None:
     """Room that was taken for a receive that fails is never given back."""
 
-    async def receive(self: worker._Poller, room: int) -> list[Delivery]:
-        deliveries = await self._queues.receive(self._queue, limit=room, wait=self._wait)
-        self._slots.give(room - len(deliveries))
-        return deliveries
+    async def receive(self: Poller, room: int) -> None:
+        deliveries = await self._ports.queues.receive(
+            self._queue, limit=room, wait=self._settings.wait, visibility=self._visibility
+        )
+        self._room.give(room - self._begin(deliveries))
+        self._received(len(deliveries), room)
 
-    patch.setattr(worker._Poller, "_receive", receive)
+    patch.setattr(Poller, "_receive", receive)
 
 
 def error_in_the_background(patch: Patch) -> None:

@@ -184,7 +184,7 @@ PULSE: Final = 1.0
 
 _PATIENT: Final = Policy(attempts=100)
 _SETTINGS: Final = QueueSettings(visibility=timedelta(seconds=20), max_receive_count=100)
-"""Messages come again before a slow handler is done, and no handler is given up."""
+"""No handler is given up."""
 
 
 @dataclass(slots=True)
@@ -358,7 +358,14 @@ async def guestbook(event: ZooNoted, tx: Transaction, metadata: Metadata) -> Non
 
 # --- the vet ---------------------------------------------------------------------------
 
-vet = Service("zoo-vet", bus="zoo", resources=open_theatre, policy=_PATIENT, queues=_SETTINGS)
+vet = Service(
+    "zoo-vet",
+    bus="zoo",
+    resources=open_theatre,
+    policy=_PATIENT,
+    # Longer than an operation, so that it is its lease that keeps another one out.
+    queues=QueueSettings(visibility=timedelta(seconds=30), max_receive_count=100),
+)
 
 
 @vet.on(ZooOperate, lease=timedelta(seconds=9), on_held="wait")

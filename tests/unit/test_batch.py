@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from datetime import timedelta
 from typing import Any
 
-from headrace.batch import Batch, in_lanes
+from headrace.batch import Batch, in_lanes, one_by_one
+from headrace.hosts.deadline import Deadline
 from headrace.observe.tally import Tally
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Delivery
-from headrace.testing.memory import ManualClock
-
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+from headrace.system import SystemClock
+from headrace.turns import Turns
 
 
 def delivery(id: str, group: str | None = None, **fields: Any) -> Delivery:
     return Delivery(id, f"r-{id}", "{}", "q", group_id=group, fifo=group is not None, **fields)
+
+
+def soon(milliseconds: int) -> Deadline:
+    """A deadline that is so far away, with a margin of half a second."""
+    return Deadline(
+        SystemClock(), timedelta(milliseconds=milliseconds), timedelta(milliseconds=500)
+    )
 
 
 class Host:
@@ -43,16 +50,15 @@ class Host:
         return outcome
 
     async def run(
-        self, deliveries: Sequence[Delivery], limiter: Any = None, **changes: Any
+        self, deliveries: Sequence[Delivery], turns: Turns | None = None, **changes: Any
     ) -> dict[str, Outcome]:
-        clock = ManualClock(NOW)
         batch = Batch(
             "service",
             changes.get("consume", self.consume),
             changes.get("settle", self.settle),
-            limiter=limiter or nullcontext(),
-            clock=clock,
+            turns=turns or Turns(),
             observer=changes.get("observer", Tally()),
+            stay=changes.get("stay", lambda delivery: nullcontext()),
             closing=changes.get("closing", lambda: False),
         )
         return await batch.run(deliveries)
@@ -64,9 +70,9 @@ async def test_every_delivery_has_its_own_outcome() -> None:
     assert outcomes == {"a": Ack(), "b": Retry("later"), "c": DeadLetter("never")}
 
 
-async def test_no_more_run_at_a_time_than_the_limiter_lets_in() -> None:
+async def test_no_more_run_at_a_time_than_there_are_turns() -> None:
     host = Host()
-    await host.run([delivery(str(n)) for n in range(9)], asyncio.Semaphore(3))
+    await host.run([delivery(str(n)) for n in range(9)], Turns(3))
     assert host.most_running == 3
 
 
@@ -113,16 +119,15 @@ async def test_a_dead_letter_that_could_not_be_copied_holds_back_its_group() -> 
 
 async def test_a_tenant_on_a_standard_queue_is_not_an_order() -> None:
     deliveries = [Delivery(id, id, "{}", "q", group_id="tenant") for id in "abc"]
-    assert [len(lane) for lane in in_lanes(deliveries)] == [1, 1, 1]
+    assert [len(lane.left) for lane in in_lanes(deliveries)] == [1, 1, 1]
 
 
 async def test_what_cannot_end_before_the_deadline_is_not_started() -> None:
     host = Host()
-    late = delivery("late", deadline=NOW + timedelta(milliseconds=400))
-    outcomes = await host.run([late, delivery("ok", deadline=NOW + timedelta(minutes=1))])
-    assert host.started == ["ok"]
-    assert isinstance(outcomes["late"], Retry)
-    assert outcomes["ok"] == Ack()
+    deadline = soon(400)
+    outcomes = await host.run([delivery("late")], stay=deadline.stay)
+    assert host.started == []
+    assert outcomes["late"] == Retry("There was no time left to start it.", timedelta(0))
 
 
 async def test_what_runs_at_the_deadline_is_stopped_and_comes_again() -> None:
@@ -135,10 +140,43 @@ async def test_what_runs_at_the_deadline_is_stopped_and_comes_again() -> None:
             stopped.set()
         raise AssertionError("nothing sets that event")
 
-    slow = delivery("slow", deadline=NOW + timedelta(milliseconds=510))
-    outcomes = await Host().run([slow], consume=consume)
+    deadline = soon(510)
+    outcomes = await Host().run([delivery("slow")], consume=consume, stay=deadline.stay)
     assert stopped.is_set()
     assert isinstance(outcomes["slow"], Retry)
+
+
+async def test_a_handler_that_was_told_to_stop_and_ends_all_the_same_keeps_its_outcome() -> None:
+    async def consume(delivery: Delivery) -> Outcome:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return Ack()
+
+    deadline = soon(510)
+    outcomes = await Host().run([delivery("stubborn")], consume=consume, stay=deadline.stay)
+    assert outcomes["stubborn"] == Ack()
+
+
+async def test_lanes_are_taken_as_there_is_room_for_them() -> None:
+    taken = ahead = 0
+    outcomes: dict[str, Outcome] = {}
+
+    def deliveries() -> Iterator[Delivery]:
+        nonlocal taken
+        for number in range(10_000):
+            taken += 1
+            yield delivery(str(number))
+
+    async def consume(delivery: Delivery) -> Outcome:
+        nonlocal ahead
+        ahead = max(ahead, taken - len(outcomes))
+        return Ack()
+
+    host = Host()
+    batch = Batch("service", consume, host.settle, turns=Turns(10), observer=Tally())
+    await batch.run_lanes(one_by_one(deliveries()), outcomes)
+    assert len(outcomes) == 10_000
+    assert ahead <= 10 + 100 + 1
 
 
 async def test_a_failure_of_headrace_itself_does_not_disturb_the_batch(caplog: Any) -> None:

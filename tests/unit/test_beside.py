@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from headrace.batch import Batch
 from headrace.connection import connect
 from headrace.envelope import Outgoing
 from headrace.errors import Throttled
+from headrace.hosts.deadline import Deadline
 from headrace.hosts.lambda_ import LambdaHandler
 from headrace.hosts.worker import run_worker
 from headrace.observer import Observer, Unobserved
@@ -38,6 +39,7 @@ from headrace.relay import Relay
 from headrace.testing.memory import MemoryCloud, memory_ports
 from headrace.testing.runtime_api import sqs_event
 from headrace.topology.derive import topology
+from headrace.turns import Turns
 from tests.crash.skipping import LoopClock
 from tests.unit.depot import Bus, CrateMoved, CrateSeen, Depot, Shelf, Through, open_depot
 from tests.unit.timeless import timeless
@@ -54,14 +56,14 @@ async def settled_at_once(delivery: Delivery, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def batch(depot: Depot, consume: Any, observer: Observer | None = None) -> Batch:
+def batch(depot: Depot, consume: Any, observer: Observer | None = None, **host: Any) -> Batch:
     return Batch(
         "depot",
         consume,
         settled_at_once,
-        limiter=nullcontext(),
-        clock=depot.cloud.clock,
+        turns=Turns(),
         observer=observer or Unobserved(),
+        **host,
     )
 
 
@@ -81,10 +83,10 @@ async def test_a_handler_that_hangs_until_the_deadline_keeps_no_other_from_its_e
     bus = Bus()
     async with depot.pipeline(bus=bus) as pipeline:
         for receive in (1, 2):
-            delivery = depot.delivery(receive_count=receive)
-            deadline = depot.cloud.clock.now() + timedelta(seconds=10)
-            delivered = [replace(delivery, deadline=deadline)]
-            (outcome,) = (await batch(depot, pipeline.consume).run(delivered)).values()
+            delivered = [depot.delivery(receive_count=receive)]
+            deadline = Deadline(depot.cloud.clock, timedelta(seconds=10), timedelta(seconds=1))
+            hurried = batch(depot, pipeline.consume, stay=deadline.stay)
+            (outcome,) = (await hurried.run(delivered)).values()
             assert isinstance(outcome, Retry)
             # It took effect at the first delivery, and at no other.
             assert (await depot.shelf(), bus.notes) == (1, ["moved"])

@@ -14,10 +14,9 @@ import pytest
 
 from headrace import Event, Service
 from headrace.aws.config import AwsConfig
-from headrace.batch import MARGIN
 from headrace.connection import connect
 from headrace.errors import NoTable, NotProvisioned, Throttled
-from headrace.hosts.relay_lambda import RelayHandler, relay_handler
+from headrace.hosts.relay_lambda import MARGIN, RelayHandler, relay_handler
 from headrace.ports import BusEntry, EntryFailure, Item, ItemKey, Ports, Put
 from headrace.relay import GRACE
 from headrace.testing.memory import ManualClock, MemoryCloud, memory_ports

@@ -11,6 +11,7 @@ import pytest
 
 from headrace import Event, Service
 from headrace.errors import ConfigurationError, NotProvisioned, Unreachable
+from headrace.hosts.settings import WorkerSettings
 from headrace.hosts.worker import Worker, run_worker
 from headrace.pipeline import running
 from headrace.ports import Delivery, QueueEntry
@@ -64,7 +65,8 @@ class House:
     async def work(self, queues: Any, concurrency: int = 10) -> None:
         ports = replace(self.cloud.ports, queues=queues)
         async with running(self.service, ports) as pipeline:
-            await Worker([pipeline], concurrency=concurrency).run(self.stop)
+            settings = WorkerSettings(concurrency=concurrency)
+            await Worker([pipeline], settings=settings).run(self.stop)
 
 
 async def test_what_is_in_the_queue_is_handled_and_deleted() -> None:
@@ -151,11 +153,11 @@ async def test_a_queue_that_vanishes_later_may_come_back() -> None:
 
 async def test_room_for_nothing_is_refused() -> None:
     house = House(knocks=1)
-    with pytest.raises(ConfigurationError, match="must be at least 1"):
+    with pytest.raises(ConfigurationError, match="concurrency is 0: give a whole number from 1 up"):
         await run_worker([house.service], house.cloud.ports, concurrency=0)
 
 
-async def test_a_handler_that_does_not_end_is_cut_short_and_its_message_comes_again() -> None:
+async def test_a_handler_that_does_not_end_is_cut_short_and_its_message_is_handed_back() -> None:
     service, started, stop = Service("house"), asyncio.Event(), asyncio.Event()
 
     @service.on(Knocked)
@@ -167,9 +169,10 @@ async def test_a_handler_that_does_not_end_is_cut_short_and_its_message_comes_ag
     cloud.provision(topology(service))
     await cloud.queues.send("house", [QueueEntry(delivery_of(Knocked(), "house").body)])
     async with running(service, cloud.ports) as pipeline:
-        work = asyncio.create_task(Worker([pipeline]).run(stop, drain=timedelta(milliseconds=10)))
+        settings = WorkerSettings(drain=timedelta(milliseconds=10))
+        work = asyncio.create_task(Worker([pipeline], settings=settings).run(stop))
         await started.wait()
         stop.set()
         await work
     depth = await cloud.queues.depth("house")
-    assert (depth.visible, depth.in_flight) == (0, 1)
+    assert (depth.visible, depth.in_flight) == (1, 0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -12,19 +14,25 @@ import orjson
 
 from headrace.aws.client import open_ports, preload
 from headrace.aws.config import AwsConfig
+from headrace.aws.deliveries import FIFO_SUFFIX
 from headrace.aws.lambda_records import delivery_from_lambda
-from headrace.batch import Batch
+from headrace.batch import Batch, Lane, Settle, in_lanes, one_by_one
 from headrace.errors import HeadraceError
+from headrace.hosts.deadline import Deadline
 from headrace.hosts.execution_environment import ExecutionEnvironment, LambdaContext, OpenPorts
+from headrace.hosts.settings import LambdaSettings
 from headrace.observer import Observer, Unobserved
-from headrace.outcome import Ack, DeadLetter, Outcome
+from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.pipeline import Pipeline, running
 from headrace.ports import Delivery
 from headrace.service import Service
 from headrace.settle import Settler
+from headrace.turns import Turns
 
-_ANSWERING: Final = timedelta(milliseconds=200)
-"""Time kept free for the answer itself."""
+logger = logging.getLogger(__name__)
+
+_ENDING: Final = 0.05
+"""Seconds for what was cancelled to end."""
 
 
 class NotHandled(HeadraceError):
@@ -38,12 +46,16 @@ class LambdaHandler:
         self,
         service: Service,
         *,
-        concurrency: int = 10,
+        settings: LambdaSettings | None = None,
+        concurrency: int | None = None,
         observer: Observer | None = None,
         ports: OpenPorts = open_ports,
     ) -> None:
         self._service = service
-        self._concurrency = concurrency
+        settings = settings or LambdaSettings.from_environment()
+        self._settings = (
+            settings if concurrency is None else replace(settings, concurrency=concurrency)
+        )
         self._observer = observer or Unobserved()
         self._open_ports = ports
         self._environment = ExecutionEnvironment(self._open)
@@ -67,7 +79,7 @@ class LambdaHandler:
         self, pipeline: Pipeline, event: Mapping[str, Any], context: LambdaContext
     ) -> dict[str, Any] | None:
         left = timedelta(milliseconds=context.get_remaining_time_in_millis())
-        deadline = pipeline.ports.clock.now() + left
+        deadline = Deadline(pipeline.ports.clock, left, self._settings.margin)
         records = _sqs_records(event)
         try:
             if records is not None:
@@ -75,50 +87,79 @@ class LambdaHandler:
             await self._handle_one(pipeline, event, context, deadline)
             return None
         finally:
-            await _flush(pipeline, deadline)
+            # The environment may be frozen from the answer on. But an answer that comes too late
+            # fails the whole batch, and what is flushed here can be lost without harm.
+            await _within(deadline.until_answer, pipeline.flush())
 
     async def _handle_batch(
-        self, pipeline: Pipeline, records: Sequence[Mapping[str, Any]], deadline: datetime
+        self,
+        pipeline: Pipeline,
+        records: Sequence[Mapping[str, Any]],
+        deadline: Deadline,
     ) -> dict[str, Any]:
-        deliveries = [delivery_from_lambda(r, self._config, deadline=deadline) for r in records]
-        settler = Settler(pipeline.ports.queues, pipeline.ports.clock, deletes=False)
-        outcomes = await self._batch(pipeline, settler.settle).run(deliveries)
+        ports = pipeline.ports
+        settler = Settler(ports.queues, ports.clock, ports.randomness, deletes=False, linger=0.002)
+        outcomes: dict[str, Outcome] = {}
+        deliveries = self._deliveries(records, deadline.at)
+        lanes = in_lanes(list(deliveries)) if _is_fifo(records) else one_by_one(deliveries)
+        batch = self._batch(pipeline, settler.settle, deadline)
+        await _within(deadline.until_cut, batch.run_lanes(lanes, outcomes))
+        rest = [record for record in records if record.get("messageId") not in outcomes]
+        left = self._deliveries(rest, deadline.at)
+        await _within(deadline.until_answer, _handed_back(settler, left))
         # Lambda deletes what is not named here, so what has no outcome is named too.
-        failed = [
-            delivery.message_id
-            for delivery in deliveries
-            if not isinstance(outcomes.get(delivery.message_id), (Ack, DeadLetter))
-        ]
+        ids = dict.fromkeys(str(record.get("messageId", "")) for record in records)
+        failed = [id for id in ids if not isinstance(outcomes.get(id), (Ack, DeadLetter))]
+        if deadline.is_near and failed:
+            logger.warning(
+                "%d of %d messages were not handled by the deadline, or failed: raise the "
+                "function's timeout, or take smaller batches.",
+                len(failed),
+                len(ids),
+            )
         return {"batchItemFailures": [{"itemIdentifier": id} for id in failed]}
+
+    def _deliveries(
+        self, records: Iterable[Mapping[str, Any]], ends_at: datetime
+    ) -> Iterator[Delivery]:
+        for record in records:
+            try:
+                yield delivery_from_lambda(record, self._config, deadline=ends_at)
+            except (KeyError, TypeError, ValueError) as error:
+                # Whoever made it is no event source mapping; it is reported as failed.
+                logger.error("A record is not as SQS makes it (%r): %s", error, sorted(record))
 
     async def _handle_one(
         self,
         pipeline: Pipeline,
         event: Mapping[str, Any],
         context: LambdaContext,
-        deadline: datetime,
+        deadline: Deadline,
     ) -> None:
         delivery = Delivery(
             message_id=context.aws_request_id,
             receipt_handle="",
             body=orjson.dumps(event).decode(),
             queue=self._service.name,
-            deadline=deadline,
+            deadline=deadline.at,
         )
-        outcomes = await self._batch(pipeline, _leave).run([delivery])
+        outcomes: dict[str, Outcome] = {}
+        handling = self._batch(pipeline, _leave, deadline).run_lanes([Lane([delivery])], outcomes)
+        await _within(deadline.until_cut, handling)
         outcome = outcomes.get(delivery.message_id)
         if not isinstance(outcome, Ack):
-            reason = outcome.reason if outcome else "it was cancelled."
+            reason = outcome.reason if outcome else "it was not done by the deadline."
             raise NotHandled(f"{self._service.name} did not handle the event: {reason}")
 
-    def _batch(self, pipeline: Pipeline, settle: Callable[[Delivery, Outcome], Any]) -> Batch:
+    def _batch(self, pipeline: Pipeline, settle: Settle, deadline: Deadline) -> Batch:
         return Batch(
             self._service.name,
             pipeline.consume,
             settle,
-            limiter=asyncio.Semaphore(self._concurrency),
-            clock=pipeline.ports.clock,
+            turns=Turns(self._settings.concurrency, per_tenant=self._settings.per_tenant),
+            stay=deadline.stay,
             observer=self._observer,
+            closing=lambda: deadline.is_near,
         )
 
     @asynccontextmanager
@@ -132,16 +173,22 @@ class LambdaHandler:
 
 
 def lambda_handler(
-    service: Service, *, concurrency: int = 10, observer: Observer | None = None
+    service: Service,
+    *,
+    settings: LambdaSettings | None = None,
+    concurrency: int | None = None,
+    observer: Observer | None = None,
 ) -> LambdaHandler:
     """The Lambda entry point of a service: `handler = lambda_handler(inventory)`.
 
-    `concurrency` bounds how many deliveries of a batch are handled at a time. The event source
+    `concurrency`, which bounds how many deliveries of a batch are handled at a time, is short for
+    the `settings` of that name; without settings, the environment gives them. The event source
     mapping must set `FunctionResponseTypes: [ReportBatchItemFailures]`; without it Lambda
-    deletes failed messages with the rest.
+    deletes failed messages with the rest. Raises `ConfigurationError`.
     """
+    handler = LambdaHandler(service, settings=settings, concurrency=concurrency, observer=observer)
     preload()
-    return LambdaHandler(service, concurrency=concurrency, observer=observer)
+    return handler
 
 
 def _sqs_records(event: object) -> Sequence[Mapping[str, Any]] | None:
@@ -154,12 +201,30 @@ def _sqs_records(event: object) -> Sequence[Mapping[str, Any]] | None:
     return records
 
 
-async def _flush(pipeline: Pipeline, deadline: datetime) -> None:
-    """The environment may be frozen from the answer on. But an answer that comes too late fails the
-    whole batch, and what is flushed here can be lost without harm."""
-    flushing = asyncio.create_task(pipeline.flush())
-    left = (deadline - pipeline.ports.clock.now() - _ANSWERING).total_seconds()
-    await asyncio.wait([flushing], timeout=max(left, 0))
+def _is_fifo(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the messages are of a FIFO queue, of which a batch has ten at most."""
+    return any(str(record.get("eventSourceARN", "")).endswith(FIFO_SUFFIX) for record in records)
+
+
+async def _handed_back(settler: Settler, deliveries: Iterable[Delivery]) -> None:
+    for delivery in deliveries:
+        await settler.settle(delivery, _CUT_SHORT)
+    await settler.flush()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    """Do it, and leave it where it is if it is not done by then."""
+    doing = asyncio.create_task(work)
+    _, late = await asyncio.wait((doing,), timeout=seconds)
+    if late:
+        doing.cancel()
+        # What catches its cancellation is left behind; this gives all others the time to end.
+        await asyncio.wait((doing,), timeout=_ENDING)
+    elif not doing.cancelled() and (error := doing.exception()) is not None:
+        raise error
+
+
+_CUT_SHORT: Final = Retry("It was not done by the deadline and was left.", timedelta(0))
 
 
 async def _leave(delivery: Delivery, outcome: Outcome) -> Outcome:

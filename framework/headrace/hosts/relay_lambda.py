@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from headrace.aws.client import open_ports, preload
 from headrace.aws.config import AwsConfig
-from headrace.batch import MARGIN
 from headrace.errors import NoTable
 from headrace.hosts.execution_environment import ExecutionEnvironment, LambdaContext, OpenPorts
 from headrace.observer import Observer
@@ -26,6 +25,9 @@ from headrace.relay import Relay, is_relayed
 from headrace.service import Service
 
 logger = logging.getLogger(__name__)
+
+MARGIN: Final = timedelta(milliseconds=500)
+"""Time kept free before the function's timeout for noting what was sent, and answering."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from headrace.ports import (
     QueueEntry,
     Store,
 )
+from headrace.turns import Turns
 from tests.integration.commit.mill import SackSeen, SackWeighed, Told, a_mill, body_of
 
 KINDS: Final[dict[str, type[SackWeighed] | type[SackSeen]]] = {
@@ -139,8 +140,7 @@ async def consume_all(
         "mill",
         pipeline.consume,
         settled,
-        limiter=asyncio.Semaphore(in_flight),
-        clock=pipeline.ports.clock,
+        turns=Turns(in_flight),
         observer=Unobserved(),
     )
     left = list(deliveries)

@@ -21,6 +21,7 @@ from headrace.aws.eventbridge import EventBridgeBus
 from headrace.aws.provision import provision
 from headrace.aws.scheduler import EventBridgeScheduler
 from headrace.aws.sqs import SqsQueues
+from headrace.hosts.settings import WorkerSettings
 from headrace.hosts.worker import Worker
 from headrace.observer import Unobserved
 from headrace.pipeline import running
@@ -111,7 +112,7 @@ class EmulatedMill:
             running(self.service, ports_on(clients, self.config), self.watch) as pipeline,
             asyncio.TaskGroup() as group,
         ):
-            worker = Worker([pipeline], wait=POLL, observer=self.watch)
+            worker = Worker([pipeline], settings=WorkerSettings(wait=POLL), observer=self.watch)
             group.create_task(worker.run(stop))
             await self._all_done()
             stop.set()

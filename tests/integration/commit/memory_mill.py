@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import ceil
@@ -20,6 +20,7 @@ from headrace.ports import Bus, BusEntry, Delivery, EntryFailure, Ports, QueueEn
 from headrace.settle import Settler
 from headrace.testing import ManualClock, MemoryCloud, SeededRandomness, memory_ports
 from headrace.topology.derive import topology
+from headrace.turns import Turns
 from tests.integration.commit.mill import (
     Said,
     Told,
@@ -100,16 +101,17 @@ class MemoryMill:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[OpenMill]:
         async with running(self.service, self.ports) as pipeline:
-            settler = Settler(self.ports.queues, self.ports.clock, deletes=True)
+            settler = Settler(
+                self.ports.queues, self.ports.clock, self.ports.randomness, deletes=True, linger=0
+            )
             batch = Batch(
                 self.service.name,
                 pipeline.consume,
                 settler.settle,
-                limiter=nullcontext(),
-                clock=self.ports.clock,
+                turns=Turns(),
                 observer=Unobserved(),
             )
-            yield OpenMill(self, batch)
+            yield OpenMill(self, batch, settler)
             await settler.flush()
 
     async def run(self) -> None:
@@ -156,6 +158,7 @@ class MemoryMill:
 class OpenMill:
     mill: MemoryMill
     batch: Batch
+    settler: Settler
 
     async def turn(self) -> list[Attempt]:
         """Receive all that can be received now, and carry it through."""
@@ -164,6 +167,7 @@ class OpenMill:
         while found := await queues.receive("mill", limit=10, wait=timedelta(0)):
             deliveries += found
         outcomes = await self.batch.run(deliveries)
+        await self.settler.flush()
         attempts = [Attempt(d, outcomes[d.message_id], clock.now()) for d in deliveries]
         self.mill.attempts += attempts
         return attempts

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from headrace import Delivery, PoisonMessage, Service, Transaction
-from headrace.batch import MARGIN
 from headrace.dead_letter import NOTE_ATTRIBUTE
+from headrace.hosts.settings import LambdaSettings
 from headrace.testing import ManualClock
 from tests.integration.hosts.app import PATIENT
 from tests.integration.hosts.bank import Account, Deposited
@@ -130,7 +130,7 @@ def until_the_deadline(
         begun.append(event.account)
         tx.put(Account(number=event.account))
         if event.account == "almost":
-            clock.advance(remaining - MARGIN - timedelta(seconds=0.05))
+            clock.advance(remaining - LambdaSettings().margin - timedelta(seconds=0.05))
         if event.account == "slow":
             clock.advance(timedelta(seconds=1))
             await asyncio.Event().wait()
@@ -149,7 +149,7 @@ async def test_what_was_not_done_by_the_deadline_and_what_was_not_begun_are_repo
     accounts = ["almost", "slow", "late", "later"]
     await host.send(*map(deposited, accounts), group="A" if queue else None)
 
-    await host.handle(4, held_back=2 if queue else 0)
+    await host.handle(4, held_back=2)
 
     assert begun == ["almost", "slow"]
     assert host.left() == list(map(deposited, accounts[1:]))

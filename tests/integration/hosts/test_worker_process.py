@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import pytest
 
-from headrace.aws.client import open_clients
 from tests.integration.hosts import gated
 from tests.integration.hosts.bank import Account, Deposited
 from tests.integration.hosts.bodies import event
@@ -85,6 +84,8 @@ async def worker_process(
             "PYTHONPATH": os.pathsep.join(paths),
             "GATE": address,
             "GATED": ",".join(gated_at),
+            # What a killed process had received then comes again within a test.
+            "HEADRACE_VISIBILITY_SECONDS": "1",
         },
     )
     try:
@@ -129,21 +130,11 @@ async def test_sigterm_lets_the_running_handler_finish_and_nothing_new_begin(
         assert depth.visible + depth.in_flight == 1
 
 
-async def hide_only_for_a_second(host: EmulatedHost) -> None:
-    """What a killed process had received then comes again within a test."""
-    async with open_clients(host.config) as clients:
-        found = await clients.sqs.get_queue_url(QueueName=host.config.physical("ledger"))
-        await clients.sqs.set_queue_attributes(
-            QueueUrl=found["QueueUrl"], Attributes={"VisibilityTimeout": "1"}
-        )
-
-
 async def test_what_a_killed_worker_had_committed_is_sent_by_the_next_and_has_one_effect(
     ministack_url: str, gate: tuple[Gatekeeper, str]
 ) -> None:
     keeper, address = gate
     async with on_worker(gated, ministack_url) as host:
-        await hide_only_for_a_second(host)
         await host.send(deposited("A"))
         async with worker_process(host, address, "bus") as process:
             said, _ = await keeper.visit()

@@ -117,7 +117,7 @@ async def test_a_worker_handles_what_was_provisioned_and_ends_with_0_on_sigterm(
             code, said = await stopped(worker)
 
     assert code == 0
-    assert "Stopped: everything that was running is finished." in said
+    assert "Stopped: what was running is finished, or comes again." in said
 
 
 async def test_nothing_is_provisioned_in_an_aws_that_cannot_be_reached(project: Path) -> None:

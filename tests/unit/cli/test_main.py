@@ -21,7 +21,7 @@ def test_help_lists_the_commands_and_the_exit_codes(headrace: Headrace) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["check"], ["worker", "x:y", "--concurrency", "0"]]
+    "arguments", [["nonsense"], ["check"], ["worker", "shop.app:till", "--concurrency", "0"]]
 )
 def test_wrong_usage_ends_with_2(headrace: Headrace, arguments: list[str]) -> None:
     assert headrace(*arguments).code == 2

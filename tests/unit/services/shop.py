@@ -88,9 +88,10 @@ class Shop:
         return handled
 
     async def _handle(self, pipeline: Pipeline, delivery: Delivery) -> None:
-        settler = Settler(self.cloud.queues, self.cloud.clock, deletes=True)
+        settler = Settler(self.cloud.queues, self.cloud.clock, self.cloud.randomness, deletes=True)
         outcome = await pipeline.consume(delivery)
         self.outcomes.append(await settler.settle(delivery, outcome))
+        await settler.flush()
 
     async def receive(self, queue: str) -> list[Delivery]:
         return await self.cloud.queues.receive(queue, limit=10, wait=timedelta(0))

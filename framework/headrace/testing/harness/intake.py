@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from pydantic_core import to_json
 
 from headrace.batch import Batch
@@ -17,6 +15,7 @@ from headrace.settle import Settler
 from headrace.testing.letters import Letter, letter_of, name_of
 from headrace.testing.memory import ManualClock, MemoryCloud
 from headrace.topology.model import dead_letter_queue
+from headrace.turns import Turns
 
 
 class Intake:
@@ -27,13 +26,14 @@ class Intake:
         self.service = pipeline.service
         self._queues = cloud.queues
         self._randomness = cloud.randomness
-        self._settler = Settler(cloud.queues, cloud.clock, deletes=False)
+        self._settler = Settler(
+            cloud.queues, cloud.clock, cloud.randomness, deletes=False, linger=0
+        )
         self._batch = Batch(
             pipeline.service.name,
             pipeline.consume,
             self._settle,
-            limiter=nullcontext(),
-            clock=cloud.clock,
+            turns=Turns(),
             observer=Unobserved(),
         )
         self._last: dict[str, Retry | DeadLetter] = {}
@@ -43,6 +43,7 @@ class Intake:
         """Handle one batch of what can be received now, if there is anything."""
         deliveries = self._queues.receive_now(self.queue, limit=SQS_BATCH_ENTRIES)
         outcomes = await self._batch.run(deliveries)
+        await self._settler.flush()
         done = [d for d in deliveries if isinstance(outcomes[d.message_id], (Ack, DeadLetter))]
         if done:
             self._queues.delete_now(self.queue, [d.receipt_handle for d in done])

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
 from headrace.errors import CloudError
+from headrace.hosts.settings import WorkerSettings
 from headrace.hosts.worker import run_worker
 from headrace.middleware import Call, Invocation
 from headrace.observer import Observer
@@ -30,6 +31,8 @@ _LATER: Final = 20.0
 _SKEW: Final = 2.0
 _RESTART: Final = 5.0
 _SLOWEST: Final = 60.0
+_SETTINGS: Final = WorkerSettings()
+"""Not the environment's: a seed says all."""
 
 
 class Life(Owner):
@@ -137,7 +140,13 @@ class Place:
     async def _work(self, life: Life, stop: asyncio.Event) -> None:
         loop = self._cloud.loop
         try:
-            await run_worker([self._service], life.ports, observer=self._observer, stop=stop)
+            await run_worker(
+                [self._service],
+                life.ports,
+                settings=_SETTINGS,
+                observer=self._observer,
+                stop=stop,
+            )
         except BaseException as error:  # whatever ended it, it is a process that ended
             if not life.alive:
                 raise

@@ -174,11 +174,16 @@ class _Simulation:
         if settling.over or self._verdict.done():
             return
         later = self.world.next_due()
-        if later is not None and later > self._loop.time():
+        if later is not None and later > self._loop.time() and not self._hangs():
             self._later(later - self._loop.time() + LONGEST, self._give_up, settling)
             return
         left = "; ".join(self.world.left()) or "something is still under way"
         self._verdict.set_result(Wrong("settled", f"It does not come to rest: {left}."))
+
+    def _hangs(self) -> bool:
+        """Whether all that goes on is a handler that does not end, and whose message is kept hidden
+        until it does."""
+        return not self._watch.is_idle and self._loop.time() - self._progress >= LONGEST
 
     def _end(self) -> None:
         """End a scenario that makes no progress, and does not settle either."""

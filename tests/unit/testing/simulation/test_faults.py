@@ -364,7 +364,7 @@ def test_lost_answer_a_call_has_its_effect_and_its_caller_hears_nothing() -> Non
 
 
 def test_late_a_call_has_its_effect_after_its_caller_has_given_up() -> None:
-    felt = Felt(ships_sound_their_horns, Faults.only(late=0.4))
+    felt = Felt(ships_sound_their_horns, Faults.only(late=0.4), seed=1)
     assert {effects for _, effects in felt.notes} == {0}
     assert len(felt.aws.ledger("horn")) >= len(SHIPS) + len(felt.notes)
     given_up, arrived = felt.said("horn times out"), felt.said("horn arrives late")

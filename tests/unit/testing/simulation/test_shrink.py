@@ -135,16 +135,18 @@ def test_what_needs_no_fault_is_shown_without_any() -> None:
 
 
 def test_a_message_that_an_invariant_would_miss_is_not_left_out() -> None:
-    async def all_but_salt_are_there(aws: World) -> None:
-        nothing_is_loaded_twice(aws)
-        held = {hold.cargo for hold in aws.all(Hold, barge)}
-        assert {"coal", "grain"} <= held, "Coal and grain are missing."
+    async def coal_and_grain_are_there_once(aws: World) -> None:
+        loaded = {hold.cargo: hold.loaded for hold in aws.all(Hold, barge)}
+        assert (loaded.get("coal"), loaded.get("grain")) == (1, 1)
 
     violation = violation_of(
-        [barge], EVERYTHING, [all_but_salt_are_there], seeds=50, faults=Faults.only(duplicate=0.2)
+        [barge],
+        EVERYTHING,
+        [coal_and_grain_are_there_once],
+        seeds=50,
+        faults=Faults.only(duplicate=0.2),
     )
     assert violation.run.wrong is not None
-    assert "times" in violation.run.wrong.sentence
     assert {0, 1}.isdisjoint(violation.run.plan.dropped)
     assert violation.run.plan.dropped
 

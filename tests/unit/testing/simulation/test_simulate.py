@@ -148,7 +148,7 @@ def test_no_seed_at_all_is_refused(seeds: Any) -> None:
 def test_a_message_that_nobody_receives_is_a_service_that_does_not_settle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def nothing(self: Worker, stop: asyncio.Event, **options: Any) -> None:
+    async def nothing(self: Worker, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         await stop.wait()
 
     monkeypatch.setattr(Worker, "run", nothing)

@@ -1,0 +1,247 @@
+"""The heartbeat: keeps the messages that a worker holds hidden from everybody else.
+
+receive        hidden until now + visibility
+a third later  ChangeMessageVisibility, ten to a call: until then + visibility
+...            again and again, for 12 hours at most, which is SQS's limit
+refused, or the visibility ended before SQS answered
+               somebody else may have the message: what handles it is cancelled, so that it
+               commits nothing, and nothing is told SQS about it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from headrace.batch import CutShort
+from headrace.limits import SQS_BATCH_ENTRIES, SQS_MAX_VISIBILITY
+from headrace.ports import Delivery, EntryFailure, Queues
+
+logger = logging.getLogger(__name__)
+
+_BEATS: Final = 3
+"""A message is kept hidden so many times before it would show: two may fail."""
+
+_CAP: Final = (SQS_MAX_VISIBILITY - timedelta(minutes=1)).total_seconds()
+"""SQS counts its 12 hours from when it handed the message out, which is before it is here, and
+refuses to hide it for longer."""
+
+_TOGETHER: Final = 0.1
+"""Share of the time between two beats by which one is made sooner, to go with another's."""
+
+_ON_ITS_WAY: Final = 1.0
+_LONG: Final = timedelta(minutes=10)
+
+
+@dataclass(slots=True, eq=False)
+class _Hold:
+    """One message that is held. Times are the event loop's; it is hidden `until` then, as far as
+    anybody can tell, and `lost` says why it is not ours any more."""
+
+    delivery: Delivery
+    received: float
+    until: float
+    next: float
+    failing: bool = False
+    lost: str | None = None
+    began: float | None = None
+    limit: asyncio.Timeout | None = None
+    beat: asyncio.Task[None] | None = None
+    told: bool = False
+
+    def lose(self, why: str) -> None:
+        self.lost = why
+        logger.warning("Message %s is not held any more: %s", self.delivery.message_id, why)
+        if self.limit is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time())
+
+
+class Heartbeat:
+    """Keeps the deliveries of one queue hidden for as long as they are held, by `visibility` at a
+    time, and cuts short those that are lost."""
+
+    def __init__(self, queues: Queues, queue: str, visibility: timedelta) -> None:
+        self._queues = queues
+        self._queue = queue
+        self._visibility = visibility.total_seconds()
+        self._holds: dict[str, _Hold] = {}
+        self._changed = asyncio.Event()
+        self._sleeps_until: float | None = None
+        self._beats: set[asyncio.Task[None]] = set()
+
+    def hold(self, deliveries: Iterable[Delivery]) -> None:
+        """These were received just now."""
+        now = self._now()
+        next = now + self._visibility / _BEATS
+        for delivery in deliveries:
+            self._holds[delivery.receipt_handle] = _Hold(
+                delivery, now, now + self._visibility, next
+            )
+        if self._sleeps_until is None or next < self._sleeps_until:
+            self._changed.set()
+
+    @asynccontextmanager
+    async def stay(self, delivery: Delivery) -> AsyncIterator[None]:
+        """Handle a delivery that is held. Cancels what is in the block, and raises `CutShort`, once
+        it is lost."""
+        hold = self._holds[delivery.receipt_handle]
+        if hold.lost is not None:
+            raise CutShort(hold.lost)
+        limit = asyncio.timeout(None)
+        hold.began, hold.limit = self._now(), limit
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise CutShort(str(hold.lost)) from None
+        finally:
+            hold.began = hold.limit = None
+
+    def is_lost(self, delivery: Delivery) -> bool:
+        """Whether somebody else may have the message by now."""
+        hold = self._holds.get(delivery.receipt_handle)
+        return hold is None or hold.lost is not None
+
+    async def let_go(self, delivery: Delivery) -> None:
+        """Hold it no longer. A beat that is on its way is waited for: if it came after what is told
+        SQS next, the message would stay hidden."""
+        hold = self._holds.pop(delivery.receipt_handle, None)
+        if hold is not None and hold.beat is not None:
+            await asyncio.wait((hold.beat,), timeout=_ON_ITS_WAY)
+
+    def forget(self, delivery: Delivery) -> None:
+        """Hold it no longer; it shows when its visibility ends."""
+        self._holds.pop(delivery.receipt_handle, None)
+
+    def oldest(self) -> timedelta | None:
+        """For how long the delivery that began first has been handled; `None` if none is."""
+        began = [hold.began for hold in self._holds.values() if hold.began is not None]
+        return timedelta(seconds=self._now() - min(began)) if began else None
+
+    async def run(self) -> None:
+        """Beat, for ever."""
+        try:
+            while True:
+                self._sleeps_until = self._next()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._sleeps_until):
+                        await self._changed.wait()
+                self._changed.clear()
+                due = self._due()
+                for start in range(0, len(due), SQS_BATCH_ENTRIES):
+                    self._begin(due[start : start + SQS_BATCH_ENTRIES])
+        finally:
+            for beat in self._beats:
+                beat.cancel()
+
+    def _next(self) -> float | None:
+        return min((hold.next for hold in self._waiting()), default=None)
+
+    def _waiting(self) -> list[_Hold]:
+        """Those that are still to be kept hidden, and are not about to be."""
+        return [hold for hold in self._holds.values() if hold.beat is None and not hold.lost]
+
+    def _due(self) -> list[_Hold]:
+        """What has to be kept hidden now, and what will have to be soon."""
+        now = self._now()
+        waiting = self._waiting()
+        if not any(hold.next <= now for hold in waiting):
+            return []
+        soon = now + _TOGETHER * self._visibility / _BEATS
+        due = []
+        for hold in waiting:
+            if hold.next > soon:
+                continue
+            if self._span(hold, now) > 0:
+                due.append(hold)
+            elif hold.until <= now:
+                hold.lose("SQS hides a message for 12 hours at most, and these are over.")
+            else:
+                hold.next = hold.until
+        return due
+
+    def _span(self, hold: _Hold, now: float) -> float:
+        """Seconds by which it can be hidden from now on; 0 if that adds nothing."""
+        span = min(self._visibility, hold.received + _CAP - now)
+        return span if now + span > hold.until else 0
+
+    def _begin(self, holds: Sequence[_Hold]) -> None:
+        beat = asyncio.create_task(self._beat(holds))
+        for hold in holds:
+            hold.beat = beat
+        self._beats.add(beat)
+        beat.add_done_callback(self._beats.discard)
+
+    async def _beat(self, holds: Sequence[_Hold]) -> None:
+        asked = self._now()
+        spans = [self._span(hold, asked) for hold in holds]
+        # Where the whole process was paused for so long that the visibility ended, it may still be
+        # ours: SQS knows.
+        least = 0 if any(hold.failing for hold in holds) else self._visibility / _BEATS
+        left = max(min(hold.until for hold in holds) - asked, least)
+        changes = [
+            (hold.delivery.receipt_handle, timedelta(seconds=span))
+            for hold, span in zip(holds, spans, strict=True)
+        ]
+        try:
+            async with asyncio.timeout(left):
+                failures = await self._queues.change_visibility(self._queue, changes)
+        except Exception as error:  # whatever it is, nobody waits for this to hear of it
+            why = str(error) or repr(error)
+            failures = [EntryFailure(index, why) for index in range(len(holds))]
+        refused = {failure.index: failure for failure in failures}
+        for index, (hold, span) in enumerate(zip(holds, spans, strict=True)):
+            hold.beat = None
+            if index in refused:
+                self._failed(hold, refused[index])
+            else:
+                self._kept(hold, asked, span)
+        if failures:
+            logger.warning(
+                "Not all messages of %s could be kept hidden (%d failed): %s",
+                self._queue,
+                len(failures),
+                _reason(failures[0]),
+            )
+        self._changed.set()
+
+    def _kept(self, hold: _Hold, asked: float, span: float) -> None:
+        hold.failing = False
+        hold.until = asked + span
+        hold.next = asked + self._visibility / _BEATS
+        if hold.began is not None and not hold.told:
+            running = timedelta(seconds=asked - hold.began)
+            if running >= _LONG:
+                hold.told = True
+                logger.warning(
+                    "Message %s has been handled for %d minutes and is kept hidden meanwhile: if "
+                    "its handler hangs, give that a timeout=.",
+                    hold.delivery.message_id,
+                    running.total_seconds() // 60,
+                )
+
+    def _failed(self, hold: _Hold, failure: EntryFailure) -> None:
+        now = self._now()
+        left = hold.until - now
+        if not failure.retryable:
+            hold.lose(f"SQS does not hide it any longer ({_reason(failure)}).")
+        elif left <= 0:
+            hold.lose(f"it was not kept hidden in time ({_reason(failure)}).")
+        else:
+            third = self._visibility / _BEATS
+            hold.failing = True
+            hold.next = min(now + min(max(left / 2, third / 10), third), hold.until)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _reason(failure: EntryFailure) -> str:
+    return f"{failure.code}: {failure.message}" if failure.message else failure.code
