@@ -55,6 +55,11 @@ sabotage: ## take one protection out of the library at a time, and see the simul
 	@.ci/venv test --with-headrace
 	@.venv/test/bin/python -m tests.sabotage $(ARGS)
 
+.PHONY: parity
+parity: ## one table of cases on Lambda, on the worker and in memory: the same on all of them
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m tests.parity $(ARGS)
+
 .PHONY: calls
 calls: ## what a message costs: AWS calls and DynamoDB units, counted on the ports
 	@.ci/venv demo --with-headrace
