@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
+from headrace.errors import HandlerEnded
 from headrace.observer import Guarded, Observer
 from headrace.outcome import Outcome, Retry
 from headrace.ports import Delivery
@@ -21,10 +22,6 @@ Consume: TypeAlias = Callable[[Delivery], Awaitable[Outcome]]
 Settle: TypeAlias = Callable[[Delivery, Outcome], Awaitable[Outcome]]
 Stay: TypeAlias = Callable[[Delivery], AbstractAsyncContextManager[None]]
 """For how long a delivery may be handled: cancels what is in the block, and raises `CutShort`."""
-
-_LOOKAHEAD: Final = 100
-"""Lanes that are begun beyond those at work. What a batch of 10,000 leaves at its deadline is
-handed back ten to a call, and so ten calls at a time are on their way."""
 
 
 class CutShort(Exception):
@@ -81,7 +78,7 @@ class Batch:
     async def run_lanes(self, lanes: Iterable[Lane], outcomes: dict[str, Outcome]) -> None:
         """Note the outcomes by message id, as they come; a delivery without one counts as failed.
         Lanes are taken as there is room for them."""
-        room = asyncio.Semaphore((self._turns.limit or 0) + _LOOKAHEAD)
+        room = asyncio.Semaphore(self._turns.lookahead)
         async with asyncio.TaskGroup() as begun:
             for lane in lanes:
                 await room.acquire()
@@ -114,6 +111,11 @@ class Batch:
                 outcome = await self._consume(delivery)
         except CutShort as cut:
             outcome = Retry(cut.reason, cut.delay)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            # Nobody asked this delivery to stop: a call that it waited for was cancelled.
+            outcome = _unexpected(delivery, HandlerEnded(f"It was cancelled by nobody: {error!r}."))
         except Exception as error:
             outcome = _unexpected(delivery, error)
         outcome = await self._settled(delivery, outcome)
@@ -125,6 +127,11 @@ class Batch:
             return await self._settle(delivery, outcome)
         except Exception as error:
             return _unexpected(delivery, error)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _unexpected(delivery: Delivery, error: Exception) -> Retry:

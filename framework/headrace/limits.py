@@ -20,6 +20,9 @@ SQS_MAX_DELAY: Final = timedelta(minutes=15)
 SQS_MAX_WAIT: Final = timedelta(seconds=20)
 SQS_MAX_RETENTION: Final = timedelta(days=14)
 
+LAMBDA_SQS_RECORDS: Final = 10_000
+"""Of a standard queue in one invocation; of a FIFO queue it is ten."""
+
 PUT_EVENTS_ENTRIES: Final = 10
 PUT_EVENTS_BYTES: Final = 1_000_000
 """Sum over the entries of one PutEvents call. Some pages still say 256 KB."""

@@ -27,12 +27,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Never to be done: a copy with its reason goes to the dead-letter queue."""
+    """Never to be done: a copy with its reason goes to the dead-letter queue. It `gave_up` if the
+    message may be good, and was tried often enough."""
 
     reason: str
     handler: str | None = None
     error: BaseException | None = None
     correlation_id: str | None = None
+    gave_up: bool = False
 
 
 Outcome: TypeAlias = Ack | Retry | DeadLetter

@@ -87,7 +87,7 @@ class Policy:
         if not self.counts(error) or tried < (attempts or self.attempts):
             return Retry(reason, delay, handler, error)
         what = "receives" if failures is None else "failures"
-        return DeadLetter(f"Gave up after {tried} {what}: {reason}", handler, error)
+        return DeadLetter(f"Gave up after {tried} {what}: {reason}", handler, error, gave_up=True)
 
     def counts(self, error: BaseException) -> bool:
         """Whether this is a failure of the handler itself, of which there may be so many."""

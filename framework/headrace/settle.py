@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -31,6 +32,9 @@ _ATTEMPTS: Final = 3
 _PAUSE: Final = 0.2
 _MOST_WAITING: Final = 1_000
 """So many deletes may be on their way; when SQS is slower than the handlers, these wait for it."""
+
+_CALLS: Final = 10
+"""Of one kind at a time for one queue: each beyond those would open a connection of its own."""
 
 _LONGEST_DELAY = SQS_MAX_VISIBILITY - timedelta(minutes=30)
 """The 12 hours run from the receive, and asking for more than is left of them is an error: this
@@ -84,6 +88,13 @@ class Settler:
             *(deleting.flush() for deleting in self._deleting.values()),
             *(hiding.flush() for hiding in self._hiding.values()),
         )
+
+    def close(self) -> None:
+        """Give nothing again any more: with an old receipt it might be taken for something else."""
+        for deleting in self._deleting.values():
+            deleting.close()
+        for hiding in self._hiding.values():
+            hiding.close()
 
     async def _delete(self, delivery: Delivery) -> None:
         if not self._deletes:
@@ -167,11 +178,16 @@ class _Orders(Generic[Entry]):
         self._call = call
         self._randomness = randomness
         self._failed = failed
+        self._calls = asyncio.Semaphore(_CALLS)
         self._batches: Coalescer[Entry, None] = Coalescer(
-            lambda entries: answers(entries, call), max_entries=SQS_BATCH_ENTRIES, linger=linger
+            self._carry_out, max_entries=SQS_BATCH_ENTRIES, linger=linger
         )
         self._given: set[asyncio.Future[None]] = set()
         self._again: set[asyncio.Task[None]] = set()
+
+    async def _carry_out(self, entries: Sequence[Entry]) -> list[Exception | None]:
+        async with self._calls:
+            return await answers(entries, self._call)
 
     async def give(self, entry: Entry, message_id: str) -> None:
         """Hand over one entry; waits only where too many are on their way."""
@@ -185,6 +201,10 @@ class _Orders(Generic[Entry]):
         await self._batches.flush()
         while self._given or self._again:
             await asyncio.wait(self._given | self._again)
+
+    def close(self) -> None:
+        for again in self._again:
+            again.cancel()
 
     def _answered(self, entry: Entry, message_id: str, given: asyncio.Future[None]) -> None:
         self._given.discard(given)

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final
 
+from headrace.limits import LAMBDA_SQS_RECORDS
 from headrace.ports import Delivery
+
+_AHEAD: Final = 100
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Waiting:
+    """Who waits, in the order of their coming."""
+
+    number: int
+    tenant: str | None
+    turn: asyncio.Future[None]
 
 
 class Turns:
@@ -20,11 +36,16 @@ class Turns:
     """
 
     def __init__(self, limit: int | None = None, *, per_tenant: int | None = None) -> None:
-        self.limit = limit
+        self._limit = limit
         self._per_tenant = per_tenant
         self._running = 0
-        self._of_tenant: Counter[str] = Counter()
-        self._waiting: deque[tuple[str | None, asyncio.Future[None]]] = deque()
+        self._of_tenant: Counter[str | None] = Counter()
+        self._numbers = count()
+        # Those whose tenant may have one more at work, as far as is known, the first on top; and
+        # by tenant those who have to wait until one of theirs is done. So each turn that ends
+        # looks at those who may follow it, and not at all who wait.
+        self._next: list[_Waiting] = []
+        self._held_up: defaultdict[str | None, deque[_Waiting]] = defaultdict(deque)
         self._open = False
 
     @asynccontextmanager
@@ -36,67 +57,72 @@ class Turns:
             yield
         finally:
             self._leave(tenant)
-            self._call()
 
     def open(self) -> None:
         """Let in all who wait, and all who come: to be handed back they need no turn."""
         self._open = True
+        for held_up in self._held_up.values():
+            for waiting in held_up:
+                heappush(self._next, waiting)
+        self._held_up.clear()
         self._call()
-
-    async def _begin(self, tenant: str | None) -> None:
-        if self._may_begin(tenant) and not self._waiting:
-            self._enter(tenant)
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((tenant, turn))
-        self._call()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
-            else:
-                # It was given the turn, and was cancelled before it could take it.
-                self._leave(tenant)
-                self._call()
-            raise
-
-    def _call(self) -> None:
-        """Give a turn to all that may begin."""
-        passed: list[tuple[str | None, asyncio.Future[None]]] = []
-        while self._waiting and (self._open or not self.is_full):
-            tenant, turn = self._waiting.popleft()
-            if turn.done():
-                continue
-            if self._may_begin(tenant):
-                self._enter(tenant)
-                turn.set_result(None)
-            else:
-                passed.append((tenant, turn))
-        self._waiting.extendleft(reversed(passed))
 
     @property
     def is_full(self) -> bool:
         """Whether as many are at work as may be."""
-        return self.limit is not None and self._running >= self.limit
+        return self._limit is not None and self._running >= self._limit
 
-    def _may_begin(self, tenant: str | None) -> bool:
-        if self._open:
-            return True
-        if self.is_full:
-            return False
-        if tenant is None or self._per_tenant is None:
-            return True
-        return self._of_tenant[tenant] < self._per_tenant
+    @property
+    def lookahead(self) -> int:
+        """How many of a large batch should wait for their turn or have it, so that none who may
+        begin is missing: behind those of one tenant, the next of another may be the last."""
+        if self._limit is None or self._per_tenant is not None:
+            return LAMBDA_SQS_RECORDS
+        return self._limit + _AHEAD
 
-    def _enter(self, tenant: str | None) -> None:
-        self._running += 1
-        if tenant is not None:
-            self._of_tenant[tenant] += 1
+    async def _begin(self, tenant: str | None) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._next, _Waiting(next(self._numbers), tenant, turn))
+        self._call()
+        try:
+            if not turn.done():
+                await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                # It was given the turn, and was cancelled before it could take it.
+                self._leave(tenant)
+            raise
+
+    def _call(self) -> None:
+        """Give a turn to all that may begin."""
+        while self._next and (self._open or not self.is_full):
+            waiting = heappop(self._next)
+            if waiting.turn.done():
+                self._release(waiting.tenant)
+            elif self._open or not self._has_enough(waiting.tenant):
+                self._running += 1
+                self._of_tenant[waiting.tenant] += 1
+                waiting.turn.set_result(None)
+            else:
+                self._held_up[waiting.tenant].append(waiting)
 
     def _leave(self, tenant: str | None) -> None:
         self._running -= 1
-        if tenant is not None:
-            self._of_tenant[tenant] -= 1
-            if not self._of_tenant[tenant]:
-                del self._of_tenant[tenant]
+        self._of_tenant[tenant] -= 1
+        if not self._of_tenant[tenant]:
+            del self._of_tenant[tenant]
+        self._release(tenant)
+        self._call()
+
+    def _release(self, tenant: str | None) -> None:
+        """Let the first of those that a tenant holds up be looked at again."""
+        held_up = self._held_up.get(tenant)
+        if held_up:
+            heappush(self._next, held_up.popleft())
+            if not held_up:
+                del self._held_up[tenant]
+
+    def _has_enough(self, tenant: str | None) -> bool:
+        if tenant is None or self._per_tenant is None:
+            return False
+        return self._of_tenant[tenant] >= self._per_tenant

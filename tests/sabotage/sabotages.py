@@ -51,14 +51,14 @@ SABOTAGES: Final = (
         "no fencing",
         leases.no_fencing,
         caught_by=("exactly once", "every operation is done once"),
-        around=142,
+        around=5,
         scenario="zoo",
     ),
     Sabotage(
         "lease is not renewed",
         leases.lease_is_not_renewed,
         caught_by=("one at a time operates",),
-        around=28,
+        around=168,
         scenario="zoo",
     ),
     Sabotage(
@@ -107,7 +107,7 @@ SABOTAGES: Final = (
         "failed entries are forgotten",
         messages.failed_entries_are_forgotten,
         caught_by=LOST_OR_REPEATED,
-        around=11,
+        around=9,
     ),
     Sabotage(
         "retry deletes",
@@ -119,7 +119,7 @@ SABOTAGES: Final = (
         "conflict counts as success",
         effects.conflict_counts_as_success,
         caught_by=("stock adds up", *LOST_OR_REPEATED),
-        around=5,
+        around=1,
     ),
     Sabotage(
         "record apart from writes",
@@ -143,7 +143,7 @@ SABOTAGES: Final = (
         "sent before it is",
         messages.sent_before_it_is,
         caught_by=ZOO_LOSES,
-        around=2,
+        around=12,
         scenario="zoo",
         faults=Faults(partial=0.3, duplicate=0.2),
     ),
@@ -164,7 +164,7 @@ SABOTAGES: Final = (
         "reasons for the wrong ones",
         effects.reasons_for_the_wrong_ones,
         caught_by=("every ticket is scanned once", *ZOO_LOSES),
-        around=14,
+        around=21,
         scenario="zoo",
     ),
     Sabotage(
@@ -192,7 +192,7 @@ SABOTAGES: Final = (
         "one holder for all",
         leases.one_holder_for_all,
         caught_by=("one at a time operates",),
-        around=62,
+        around=97,
         scenario="zoo",
     ),
     Sabotage(
@@ -241,7 +241,7 @@ SABOTAGES: Final = (
         "timeout is ignored",
         deliveries.timeout_is_ignored,
         caught_by=("settled",),
-        around=7,
+        around=2,
         scenario="zoo",
     ),
     Sabotage(
@@ -261,7 +261,7 @@ SABOTAGES: Final = (
         "failed receive keeps its slots",
         workers.failed_receive_keeps_its_slots,
         caught_by=("settled",),
-        around=19,
+        around=80,
     ),
     Sabotage(
         "failed sweep ends the worker",

@@ -41,7 +41,7 @@ def failed_receive_keeps_its_slots(patch: Patch) -> None:
             self._queue, limit=room, wait=self._settings.wait, visibility=self._visibility
         )
         self._room.give(room - self._begin(deliveries))
-        self._received(len(deliveries), room)
+        self._say_received(len(deliveries), room)
 
     patch.setattr(Poller, "_receive", receive)
 

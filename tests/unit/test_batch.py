@@ -124,7 +124,7 @@ async def test_a_tenant_on_a_standard_queue_is_not_an_order() -> None:
 
 async def test_what_cannot_end_before_the_deadline_is_not_started() -> None:
     host = Host()
-    deadline = soon(400)
+    deadline = soon(0)
     outcomes = await host.run([delivery("late")], stay=deadline.stay)
     assert host.started == []
     assert outcomes["late"] == Retry("There was no time left to start it.", timedelta(0))

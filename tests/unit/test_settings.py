@@ -110,7 +110,7 @@ SECONDS = "write a number of seconds, "
 UNUSABLE = {
     "HEADRACE_CONCURRENCY": (["0", "-1", "ten", "1.5", "nan"], "write a whole number from 1 up."),
     "HEADRACE_PREFETCH": (["-1", "1e3"], "write a whole number from 0 up."),
-    "HEADRACE_POLLERS": (["0"], "write a whole number from 1 up."),
+    "HEADRACE_POLLERS": (["0", "21"], "write a whole number from 1 to 20."),
     "HEADRACE_TENANT_CONCURRENCY": (["0"], "write a whole number from 1 up."),
     "HEADRACE_WAIT_SECONDS": (["-1", "20.1", "20s", "nan"], SECONDS + "0 to 20."),
     "HEADRACE_PATIENCE_SECONDS": (["0", "-1", "inf", "1e300"], SECONDS + "more than 0."),

@@ -55,6 +55,9 @@ def run_until_stopped(work: Work, drain: timedelta) -> None:
             code = 0
         finally:
             watching.cancel()
+            if not stop.is_set():
+                # It ended by itself, and what is left of it may not.
+                _limit(stopping, asyncio.get_running_loop(), CLOSING + LEAVING)
             # From here, as closing the loop waits for threads too.
             leaving.start(LEAVING.total_seconds(), lambda: _leave_behind(before), code)
 
@@ -70,8 +73,12 @@ async def _watch(
     stop: asyncio.Event, stopping: _Deadline, loop: asyncio.AbstractEventLoop, drain: timedelta
 ) -> None:
     await stop.wait()
-    limit = drain.total_seconds() + CLOSING.total_seconds()
-    stopping.start(limit, lambda: _say_what_goes_on(loop, limit), 1)
+    _limit(stopping, loop, drain + CLOSING)
+
+
+def _limit(stopping: _Deadline, loop: asyncio.AbstractEventLoop, limit: timedelta) -> None:
+    seconds = limit.total_seconds()
+    stopping.start(seconds, lambda: _say_what_goes_on(loop, seconds), 1)
 
 
 class _Deadline:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final, TypeGuard
 
 from headrace.errors import DecodeError, LeaseHeld, PoisonMessage, RetryLater, TooLarge
-from headrace.outcome import Ack, Outcome, Retry
+from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.policy import Backoff
 from headrace.ports import Delivery, Randomness
 
@@ -25,6 +25,8 @@ LEAST: Final = 10
 
 _PAUSES: Final = Backoff(base=timedelta(seconds=2), cap=timedelta(seconds=30))
 _LEAST_PAUSE: Final = 0.5
+_PROBING: Final = 60.0
+"""Seconds that are waited for what becomes of the one message."""
 
 
 class Brake:
@@ -55,12 +57,11 @@ class Brake:
         probe waits until it is released."""
         while self.is_pulled:
             left = self._free_at - asyncio.get_running_loop().time()
-            is_free = self._probe is None and probes
-            if is_free and left <= 0:
+            if probes and left <= 0:
                 return 1
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(left if is_free else None):
+                async with asyncio.timeout(left if probes else None):
                     await self._changed.wait()
         return most
 
@@ -68,6 +69,8 @@ class Brake:
         """While it is pulled, nothing more is received until this one is settled."""
         if self.is_pulled:
             self._probe = delivery.message_id
+            # One that hangs must not keep the others from being tried.
+            self._free_at = asyncio.get_running_loop().time() + _PROBING
 
     def settled(self, delivery: Delivery, outcome: Outcome) -> None:
         """Take note of what became of a delivery."""
@@ -77,13 +80,12 @@ class Brake:
             self._failed.add(delivery.message_id)
             if not self.is_pulled and len(self._failed) >= self._trip:
                 self._pull(outcome)
-            elif self._probe == delivery.message_id:
-                self._pause()
         if self._probe == delivery.message_id:
             self._probe = None
+            self._pause()
             self._changed.set()
 
-    def _pull(self, outcome: Retry) -> None:
+    def _pull(self, outcome: Retry | DeadLetter) -> None:
         # Its words stay in the log: they may hold what is nobody's business, and this is shown to
         # whoever asks.
         error, where = type(outcome.error).__name__, outcome.handler or "the commit"
@@ -113,8 +115,10 @@ class Brake:
 _OF_THE_MESSAGE: Final = (RetryLater, LeaseHeld, PoisonMessage, DecodeError, TooLarge)
 
 
-def _is_failure(outcome: Outcome) -> TypeGuard[Retry]:
+def _is_failure(outcome: Outcome) -> TypeGuard[Retry | DeadLetter]:
     """Whether something went wrong that may be the fault of something else than the message."""
+    if isinstance(outcome, DeadLetter):
+        return outcome.gave_up
     if not isinstance(outcome, Retry) or outcome.error is None:
         return False
     return not isinstance(outcome.error, _OF_THE_MESSAGE)

@@ -7,6 +7,8 @@ connection nor a random state.
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -44,6 +46,9 @@ class ExecutionEnvironment(Generic[Opened]):
     def run(self, invoke: Callable[[Opened], Awaitable[Answer]]) -> Answer:
         """What `invoke` answers, given what is open; raises what it raises, or the opening did."""
         if self._runner is None:
+            # botocore draws the jitter of its retries from this generator, and its state is part
+            # of a snapshot: all environments would try again at the same moments.
+            random.seed()
             self._runner = asyncio.Runner()
         return self._runner.run(self._invoke(invoke))
 
@@ -58,4 +63,7 @@ class ExecutionEnvironment(Generic[Opened]):
     async def _invoke(self, invoke: Callable[[Opened], Awaitable[Answer]]) -> Answer:
         if self._opened is None:
             self._opened = await self._stack.enter_async_context(self._open())
+            # What is imported and open by now stays for good. To walk through all of it takes a
+            # full collection a quarter of a second, of the little there is before a deadline.
+            gc.freeze()
         return await invoke(self._opened)

@@ -52,6 +52,7 @@ class _Hold:
     began: float | None = None
     limit: asyncio.Timeout | None = None
     beat: asyncio.Task[None] | None = None
+    leaving: bool = False
     told: bool = False
 
     def lose(self, why: str) -> None:
@@ -112,9 +113,12 @@ class Heartbeat:
     async def let_go(self, delivery: Delivery) -> None:
         """Hold it no longer. A beat that is on its way is waited for: if it came after what is told
         SQS next, the message would stay hidden."""
-        hold = self._holds.pop(delivery.receipt_handle, None)
+        hold = self._holds.get(delivery.receipt_handle)
         if hold is not None and hold.beat is not None:
+            # Not before the wait is over: who is cancelled here has not settled it yet.
+            hold.leaving = True
             await asyncio.wait((hold.beat,), timeout=_ON_ITS_WAY)
+        self.forget(delivery)
 
     def forget(self, delivery: Delivery) -> None:
         """Hold it no longer; it shows when its visibility ends."""
@@ -146,7 +150,11 @@ class Heartbeat:
 
     def _waiting(self) -> list[_Hold]:
         """Those that are still to be kept hidden, and are not about to be."""
-        return [hold for hold in self._holds.values() if hold.beat is None and not hold.lost]
+        return [
+            hold
+            for hold in self._holds.values()
+            if hold.beat is None and not hold.lost and not hold.leaving
+        ]
 
     def _due(self) -> list[_Hold]:
         """What has to be kept hidden now, and what will have to be soon."""
@@ -183,9 +191,10 @@ class Heartbeat:
         asked = self._now()
         spans = [self._span(hold, asked) for hold in holds]
         # Where the whole process was paused for so long that the visibility ended, it may still be
-        # ours: SQS knows.
-        least = 0 if any(hold.failing for hold in holds) else self._visibility / _BEATS
-        left = max(min(hold.until for hold in holds) - asked, least)
+        # ours: SQS knows. And a call that is never answered must leave the time for another.
+        third = self._visibility / _BEATS
+        least = 0 if any(hold.failing for hold in holds) else third
+        left = max(min(min(hold.until for hold in holds) - asked, third), least)
         changes = [
             (hold.delivery.receipt_handle, timedelta(seconds=span))
             for hold, span in zip(holds, spans, strict=True)
@@ -193,24 +202,33 @@ class Heartbeat:
         try:
             async with asyncio.timeout(left):
                 failures = await self._queues.change_visibility(self._queue, changes)
-        except Exception as error:  # whatever it is, nobody waits for this to hear of it
+        except BaseException as error:  # whatever it is, nobody waits for this to hear of it
+            if _is_ending(error):
+                raise
             why = str(error) or repr(error)
             failures = [EntryFailure(index, why) for index in range(len(holds))]
-        refused = {failure.index: failure for failure in failures}
-        for index, (hold, span) in enumerate(zip(holds, spans, strict=True)):
+        for hold in holds:
             hold.beat = None
-            if index in refused:
-                self._failed(hold, refused[index])
-            else:
-                self._kept(hold, asked, span)
-        if failures:
+        # What was settled meanwhile may be deleted by now, and is nobody's concern.
+        refused = {
+            failure.index: failure for failure in failures if self._is_held(holds[failure.index])
+        }
+        if refused:
             logger.warning(
                 "Not all messages of %s could be kept hidden (%d failed): %s",
                 self._queue,
-                len(failures),
-                _reason(failures[0]),
+                len(refused),
+                _reason(next(iter(refused.values()))),
             )
+        for index, (hold, span) in enumerate(zip(holds, spans, strict=True)):
+            if index in refused:
+                self._failed(hold, refused[index])
+            elif self._is_held(hold):
+                self._kept(hold, asked, span)
         self._changed.set()
+
+    def _is_held(self, hold: _Hold) -> bool:
+        return self._holds.get(hold.delivery.receipt_handle) is hold
 
     def _kept(self, hold: _Hold, asked: float, span: float) -> None:
         hold.failing = False
@@ -241,6 +259,14 @@ class Heartbeat:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _is_ending(error: BaseException) -> bool:
+    """Whether this task is to end; a call may be cancelled by somebody else, too."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return not isinstance(error, Exception)
 
 
 def _reason(failure: EntryFailure) -> str:

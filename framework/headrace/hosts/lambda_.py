@@ -79,8 +79,13 @@ class LambdaHandler:
         self, pipeline: Pipeline, event: Mapping[str, Any], context: LambdaContext
     ) -> dict[str, Any] | None:
         left = timedelta(milliseconds=context.get_remaining_time_in_millis())
-        deadline = Deadline(pipeline.ports.clock, left, self._settings.margin)
         records = _sqs_records(event)
+        deadline = Deadline(
+            pipeline.ports.clock,
+            left,
+            self._settings.margin,
+            messages=1 if records is None else len(records),
+        )
         try:
             if records is not None:
                 return await self._handle_batch(pipeline, records, deadline)
@@ -103,10 +108,11 @@ class LambdaHandler:
         deliveries = self._deliveries(records, deadline.at)
         lanes = in_lanes(list(deliveries)) if _is_fifo(records) else one_by_one(deliveries)
         batch = self._batch(pipeline, settler.settle, deadline)
-        await _within(deadline.until_cut, batch.run_lanes(lanes, outcomes))
+        await _within(deadline.until_cut, batch.run_lanes(lanes, outcomes), ending=_ENDING)
         rest = [record for record in records if record.get("messageId") not in outcomes]
         left = self._deliveries(rest, deadline.at)
         await _within(deadline.until_answer, _handed_back(settler, left))
+        settler.close()
         # Lambda deletes what is not named here, so what has no outcome is named too.
         ids = dict.fromkeys(str(record.get("messageId", "")) for record in records)
         failed = [id for id in ids if not isinstance(outcomes.get(id), (Ack, DeadLetter))]
@@ -125,7 +131,7 @@ class LambdaHandler:
         for record in records:
             try:
                 yield delivery_from_lambda(record, self._config, deadline=ends_at)
-            except (KeyError, TypeError, ValueError) as error:
+            except Exception as error:
                 # Whoever made it is no event source mapping; it is reported as failed.
                 logger.error("A record is not as SQS makes it (%r): %s", error, sorted(record))
 
@@ -145,7 +151,7 @@ class LambdaHandler:
         )
         outcomes: dict[str, Outcome] = {}
         handling = self._batch(pipeline, _leave, deadline).run_lanes([Lane([delivery])], outcomes)
-        await _within(deadline.until_cut, handling)
+        await _within(deadline.until_cut, handling, ending=_ENDING)
         outcome = outcomes.get(delivery.message_id)
         if not isinstance(outcome, Ack):
             reason = outcome.reason if outcome else "it was not done by the deadline."
@@ -212,14 +218,18 @@ async def _handed_back(settler: Settler, deliveries: Iterable[Delivery]) -> None
     await settler.flush()
 
 
-async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
-    """Do it, and leave it where it is if it is not done by then."""
+async def _within(seconds: float, work: Coroutine[Any, Any, None], *, ending: float = 0.0) -> None:
+    """Do it, and leave it where it is if it is not done by then. What catches its cancellation is
+    left behind; `ending` is the time that all others have to end."""
+    if seconds <= 0 and not ending:
+        work.close()
+        return
     doing = asyncio.create_task(work)
     _, late = await asyncio.wait((doing,), timeout=seconds)
     if late:
         doing.cancel()
-        # What catches its cancellation is left behind; this gives all others the time to end.
-        await asyncio.wait((doing,), timeout=_ENDING)
+        if ending:
+            await asyncio.wait((doing,), timeout=ending)
     elif not doing.cancelled() and (error := doing.exception()) is not None:
         raise error
 

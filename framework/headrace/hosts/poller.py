@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from headrace.aws.deliveries import FIFO_SUFFIX
 from headrace.batch import Batch, Lane, in_lanes
 from headrace.errors import CloudError, NotProvisioned
 from headrace.hosts.brake import Brake
@@ -34,9 +35,12 @@ _ENDING: Final = 0.25
 """A handler that is still there so many seconds after it was cancelled swallows that."""
 
 _AGAIN: Final = 1.0
+_READING: Final = 0.05
+_SHORT: Final = timedelta(milliseconds=200)
+"""Between two receives of an idle queue that do not wait for a message."""
 _PASSED_BY: Final = 4
 
-_FLUSHING: Final = 2.0
+_FLUSHING: Final = 1.5
 """Seconds for the last deletes, so that a stop ends in time where SQS does not answer."""
 
 
@@ -53,7 +57,7 @@ class Poller:
         wanted = settings.visibility or service.queue_settings.visibility
         self._visibility = max(wanted, _LEAST_VISIBILITY)
         self._turns = Turns(settings.concurrency, per_tenant=settings.per_tenant)
-        self._room = _room(settings, self._turns)
+        self._room = _room(queue, settings, self._turns)
         self._heartbeat = Heartbeat(ports.queues, queue, self._visibility)
         self._brake = Brake(queue, ports.randomness, trip=max(10, settings.concurrency))
         self._settler = Settler(ports.queues, ports.clock, ports.randomness, deletes=True)
@@ -64,7 +68,7 @@ class Poller:
             turns=self._turns,
             stay=self._heartbeat.stay,
             observer=observer,
-            closing=lambda: self._stopping,
+            closing=self._is_stopping,
         )
         # In the order of their start, as they are cancelled.
         self._lanes: dict[asyncio.Task[None], Lane] = {}
@@ -72,7 +76,7 @@ class Poller:
         self._beating: asyncio.Task[None] | None = None
         self._plenty = asyncio.Event()
         self._failures = 0
-        self._stopping = False
+        self._stopping = self._cutting = False
         self.pulse = Pulse(queue)
 
     def start(self) -> list[asyncio.Task[None]]:
@@ -117,23 +121,27 @@ class Poller:
 
     async def _polled(self, *, is_first: bool) -> None:
         """One poll loop, begun again if it ends before the stop."""
-        while not self._stopping:
+        while not self._is_stopping():
             try:
                 await self._poll(is_first=is_first)
             except NotProvisioned:
                 raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if _is_cancelled():
+                    raise
                 # Nothing should raise. If something does, the queue is polled all the same.
                 self.pulse.restarts += 1
                 await self._recover(error, unexpected=True)
 
     async def _poll(self, *, is_first: bool) -> None:
-        while not self._stopping:
+        while not self._is_stopping():
             if not is_first:
                 # As long as there is little to receive, one poll is enough, and costs once.
                 await self._plenty.wait()
             most = await self._brake.passed(SQS_BATCH_ENTRIES, probes=is_first)
             room = await self._take(most)
+            if self._is_stopping():
+                return
             if self._brake.is_pulled and most > 1:
                 # It was pulled while there was no room.
                 self._room.give(room)
@@ -143,36 +151,54 @@ class Poller:
             except (CloudError, TimeoutError) as error:
                 await self._recover(error)
 
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
     async def _take(self, most: int) -> int:
-        if not self._room.is_full:
-            return await self._room.take(most)
-        ready = self.pulse.is_ready
-        if ready:
+        if self._room.is_full and self.pulse.is_ready:
             self._say(Phase.FULL)
         room = await self._room.take(most)
-        if ready:
+        if self.pulse.phase is Phase.FULL:
             self._say(Phase.RECEIVING)
         return room
 
     async def _receive(self, room: int) -> None:
-        settings = self._settings
-        late = (settings.wait + settings.patience).total_seconds()
-        taken = 0
+        taken = count = 0
         poll = asyncio.current_task()
         assert poll is not None
+        receiving = asyncio.create_task(self._received_in(room))
         self._open.add(poll)
         try:
-            async with asyncio.timeout(late):
-                deliveries = await self._ports.queues.receive(
-                    self._queue, limit=room, wait=settings.wait, visibility=self._visibility
-                )
-            # No await between the receive and the start: a stop in between would leave what was
-            # received hidden until its visibility ends.
-            taken = self._begin(deliveries)
+            await self._answered(receiving)
         finally:
             self._open.discard(poll)
+            # Also where the poll was cancelled just now: what was received must not stay hidden.
+            if _has_result(receiving):
+                deliveries = receiving.result()
+                count, taken = len(deliveries), self._begin(deliveries)
             self._room.give(room - taken)
-        self._received(len(deliveries), room)
+        receiving.result()
+        self._say_received(count, room)
+        if count == 0 and self._settings.wait < _SHORT:
+            await asyncio.sleep((_SHORT - self._settings.wait).total_seconds())
+
+    async def _received_in(self, room: int) -> list[Delivery]:
+        return await self._ports.queues.receive(
+            self._queue, limit=room, wait=self._settings.wait, visibility=self._visibility
+        )
+
+    async def _answered(self, receiving: asyncio.Task[list[Delivery]]) -> None:
+        """Wait until a receive has ended, for as long as it may take. Raises `TimeoutError`."""
+        late = self._settings.wait + self._settings.patience
+        try:
+            # A handler may have blocked the loop for so long, and the answer waits to be read.
+            for seconds in (late.total_seconds(), _READING):
+                ended, _ = await asyncio.wait((receiving,), timeout=seconds)
+                if ended:
+                    return
+        finally:
+            receiving.cancel()
+        raise TimeoutError
 
     def _begin(self, deliveries: Sequence[Delivery]) -> int:
         """Start what was received; returns how many places it takes. Those behind the first of a
@@ -190,9 +216,10 @@ class Poller:
     def _end(self, lane: asyncio.Task[None]) -> None:
         left = self._lanes.pop(lane).left
         self._room.give(1)
-        if lane.cancelled():
+        if self._cutting:
             return
-        if (error := lane.exception()) is not None:
+        error = asyncio.CancelledError() if lane.cancelled() else lane.exception()
+        if error is not None:
             logger.error("A delivery from %s ended unexpectedly.", self._queue, exc_info=error)
         for delivery in left:
             # They come again when their visibility ends, and not at once: it may happen again.
@@ -201,7 +228,7 @@ class Poller:
 
     # --- how it goes ---
 
-    def _received(self, count: int, room: int) -> None:
+    def _say_received(self, count: int, room: int) -> None:
         if self._failures:
             logger.info("%s is received from again.", self._queue)
         self._failures = 0
@@ -212,7 +239,7 @@ class Poller:
         else:
             self._plenty.clear()
 
-    async def _recover(self, error: Exception, *, unexpected: bool = False) -> None:
+    async def _recover(self, error: BaseException, *, unexpected: bool = False) -> None:
         """Say what is wrong, once, and wait a little."""
         if isinstance(error, NotProvisioned) and self.pulse.last_receive is None:
             raise error
@@ -230,7 +257,7 @@ class Poller:
         delay = _BACKOFF.delay(self._failures, self._ports.randomness)
         await asyncio.sleep(delay.total_seconds())
 
-    def _why(self, error: Exception) -> str:
+    def _why(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):
             late = self._settings.wait + self._settings.patience
             return f"a receive was not answered within {late.total_seconds():g} s."
@@ -255,10 +282,17 @@ class Poller:
                     await self._settler.settle(delivery, outcome)
             else:
                 outcome = await self._settler.settle(delivery, outcome)
-                await self._heartbeat.let_go(delivery)
-            return outcome
+        except asyncio.CancelledError:
+            # Handed back by who has cancelled it, and it is held until then.
+            raise
+        except Exception:
+            self._heartbeat.forget(delivery)
+            raise
+        else:
+            self._heartbeat.forget(delivery)
         finally:
             self._brake.settled(delivery, outcome)
+        return outcome
 
     async def _ended(self, limit: timedelta, hurry: asyncio.Event) -> None:
         """Until all lanes have ended, or nobody waits for them any longer."""
@@ -275,14 +309,14 @@ class Poller:
             hurried.cancel()
 
     async def _cut_short(self, lanes: dict[asyncio.Task[None], Lane]) -> None:
+        self._cutting = True
         for task in lanes:
             task.cancel()
         if lanes:
             # A handler that swallows its cancellation is left behind.
             await asyncio.wait(lanes, timeout=_ENDING)
         left = [delivery for lane in lanes.values() for delivery in lane.left]
-        for delivery in left:
-            await self._settle(delivery, _CUT_SHORT)
+        await asyncio.gather(*(self._settle(delivery, _CUT_SHORT) for delivery in left))
         if left:
             logger.warning(
                 "There was no time to finish %d messages of %s: they are handed back.",
@@ -311,8 +345,18 @@ class Poller:
             )
 
 
-def _room(settings: WorkerSettings, turns: Turns) -> Room:
-    if settings.per_tenant is None:
+def _has_result(task: asyncio.Task[list[Delivery]]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is to end; a call may be cancelled by somebody else, too."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _room(queue: str, settings: WorkerSettings, turns: Turns) -> Room:
+    if settings.per_tenant is None or queue.endswith(FIFO_SUFFIX):
         return Room(settings.concurrency, settings.prefetch)
     # Messages of a tenant that may not run any more of them must leave places for those of others.
     waiting = max(settings.prefetch, _PASSED_BY * settings.concurrency)

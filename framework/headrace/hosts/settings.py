@@ -43,7 +43,7 @@ class WorkerSettings:
     those that wait behind one of their own group do not count. `HEADRACE_PREFETCH`."""
 
     pollers: int | None = None
-    """Receives that may be open at a time, per queue; at least 1. `None` is one for every ten of
+    """Receives that may be open at a time, per queue; 1 to 20. `None` is one for every ten of
     concurrency and prefetch together, and at most 10. An idle queue has one open, whatever this
     says. `HEADRACE_POLLERS`."""
 
@@ -133,11 +133,13 @@ class Setting(NamedTuple):
     given: str
 
 
-def _whole(variable: str, least: int) -> Setting:
+def _whole(variable: str, least: int, most: int | None = None) -> Setting:
     def accepts(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return least <= value and (most is None or value <= most)
 
-    wanted = f"a whole number from {least} up"
+    wanted = f"a whole number from {least} " + ("up" if most is None else f"to {most}")
     return Setting(variable, int, accepts, wanted, wanted)
 
 
@@ -211,7 +213,7 @@ _MORE_THAN_NOTHING: Final = timedelta.resolution
 WORKER: Final[Mapping[str, Setting]] = {
     "concurrency": _whole("HEADRACE_CONCURRENCY", 1),
     "prefetch": _whole("HEADRACE_PREFETCH", 0),
-    "pollers": _whole("HEADRACE_POLLERS", 1),
+    "pollers": _whole("HEADRACE_POLLERS", 1, 20),
     "per_tenant": _whole("HEADRACE_TENANT_CONCURRENCY", 1),
     "wait": _duration("HEADRACE_WAIT_SECONDS", "0 to 20", _NOTHING, SQS_MAX_WAIT),
     "patience": _duration("HEADRACE_PATIENCE_SECONDS", "more than 0", _MORE_THAN_NOTHING),
