@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.unit.kitchen import (
     Noted,
     Shift,
     at_once,
+    burning,
     now,
     taking,
 )
@@ -146,6 +148,34 @@ async def test_under_load_several_receives_are_open_and_afterwards_one(
         assert queues.most_open == most
         await asyncio.sleep(60)
         assert queues.open == 1
+
+
+@timeless
+async def test_however_many_polls_there_are_one_probes_while_everything_fails() -> None:
+    kitchen = Kitchen(burning)
+    await kitchen.order(*range(300))
+    queues = Counting(kitchen, seconds=0.1)
+    async with kitchen.working(queues, concurrency=100, drain=timedelta(0)) as shift:
+        await asyncio.sleep(60)
+        assert shift.pulse.phase is Phase.SLOWED
+        queues.most_open = queues.open
+        await asyncio.sleep(600)
+        assert queues.most_open == 1
+
+
+@timeless
+async def test_a_queue_that_hides_nothing_by_itself_is_asked_to_hide_for_a_second() -> None:
+    kitchen = Kitchen(taking(10))
+    kitchen.service.queue_settings = replace(
+        kitchen.service.queue_settings, visibility=timedelta(0)
+    )
+    await kitchen.order(1)
+    async with kitchen.working() as shift:
+        await shift.settles()
+        changes = shift.queues.of("change_visibility")
+    assert {call.hidden for call in changes} == {(1.0,)}
+    assert 10 < len(changes) < 40
+    assert await kitchen.served() == {1: 1}
 
 
 # --- tenants and groups ----------------------------------------------------------------------

@@ -22,7 +22,6 @@ class Room:
     def __init__(
         self, running: int, waiting: int = 0, *, is_idle: Callable[[], bool] = lambda: False
     ) -> None:
-        self._running = running
         self._waiting = waiting
         self._size = running + waiting
         self._is_idle = is_idle
@@ -34,7 +33,7 @@ class Room:
         """Whether there is nothing to be received for: no place, or too few of them for those who
         would only wait."""
         free = self._size - self._held
-        if free and (self._held < self._running or self._is_idle()):
+        if free and self._is_idle():
             return False
         return free < max(1, min(self._waiting, SQS_BATCH_ENTRIES))
 
