@@ -55,7 +55,7 @@ TURNS = 100
 condition of the handler refused. Each time one of them is done, so the line grows shorter."""
 
 
-_CLOSING = 0.75
+_CLOSING = 3.0
 """Seconds to wait for AWS at the end, of the little time that a host has for its stop."""
 
 

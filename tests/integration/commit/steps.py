@@ -77,5 +77,16 @@ def until_settled(mill: EmulatedMill, step: Step, fault: Fault, *, after: Step =
     return decide
 
 
+def until_it_comes_again(mill: EmulatedMill, step: Step, fault: Fault) -> Decide:
+    """Every request of a step meets the fault until a message was handled for the second time. For
+    what is told SQS after a delivery is over, by then as often as it is tried."""
+
+    def decide(operation: str) -> Fault | None:
+        again = any(delivery.receive_count > 1 for delivery, _ in mill.watch.outcomes)
+        return None if again or operation not in step.operations else fault
+
+    return decide
+
+
 def faults_in(mill: EmulatedMill, step: Step) -> int:
     return sum(mill.proxy.faults[operation] for operation in step.operations)

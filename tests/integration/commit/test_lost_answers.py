@@ -24,6 +24,7 @@ from tests.integration.commit.steps import (
     faults_in,
     first,
     told_of,
+    until_it_comes_again,
     until_settled,
 )
 
@@ -47,7 +48,7 @@ async def test_an_answer_that_is_lost_once_is_asked_for_again(
     await mill.require_effects_once()
 
 
-@pytest.mark.parametrize("step", [COMMIT, RECORD, DELETE], ids=str)
+@pytest.mark.parametrize("step", [COMMIT, RECORD], ids=str)
 @lost
 async def test_a_step_none_of_whose_answers_arrive_in_one_delivery_has_taken_place(
     mill: EmulatedMill, step: Step, fault: Fault
@@ -59,6 +60,20 @@ async def test_a_step_none_of_whose_answers_arrive_in_one_delivery_has_taken_pla
     await mill.work(attempts=1 if fault is Fault.HOLD else None)
 
     assert faults_in(mill, step) >= (1 if fault is Fault.HOLD else 3)
+    await mill.require_effects_once()
+
+
+@lost
+async def test_a_delete_none_of_whose_answers_arrive_has_taken_place(
+    mill: EmulatedMill, fault: Fault
+) -> None:
+    await told_of(mill, SackWeighed)
+    mill.proxy.decide = until_it_comes_again(mill, DELETE, fault)
+
+    await mill.work(attempts=1)
+
+    assert faults_in(mill, DELETE) >= 1
+    assert mill.watch.kinds() == {Ack}
     await mill.require_effects_once()
 
 

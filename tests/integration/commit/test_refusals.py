@@ -22,6 +22,7 @@ from tests.integration.commit.steps import (
     faults_in,
     first,
     told_of,
+    until_it_comes_again,
     until_settled,
 )
 
@@ -71,7 +72,7 @@ async def test_a_message_whose_delete_is_refused_comes_again_without_a_second_ef
     mill: EmulatedMill,
 ) -> None:
     await told_of(mill, SackWeighed)
-    mill.proxy.decide = until_settled(mill, DELETE, Fault.THROTTLE)
+    mill.proxy.decide = until_it_comes_again(mill, DELETE, Fault.THROTTLE)
 
     await mill.work(attempts=1)
 
@@ -85,7 +86,7 @@ async def test_a_message_that_cannot_be_hidden_comes_again_when_its_visibility_e
 ) -> None:
     await told_of(mill, SackWeighed)
     events = until_settled(mill, EVENTS, Fault.UNAVAILABLE)
-    hiding = until_settled(mill, HIDE, Fault.UNAVAILABLE)
+    hiding = until_it_comes_again(mill, HIDE, Fault.UNAVAILABLE)
     mill.proxy.decide = lambda operation: events(operation) or hiding(operation)
 
     await mill.work(attempts=1)

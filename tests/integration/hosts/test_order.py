@@ -122,7 +122,7 @@ def until_the_deadline(
     clock: ManualClock, remaining: timedelta, queue: str | None, begun: list[str]
 ) -> Service:
     """A service whose `slow` handling outlasts the invocation. The clock moves only here: to a
-    twentieth of a second before the time is up, and then beyond it."""
+    twentieth of a second before nothing more may be started, and then beyond that."""
     service = Service("ledger", bus="bank")
 
     @service.on(Deposited, queue=queue)
@@ -132,7 +132,7 @@ def until_the_deadline(
         if event.account == "almost":
             clock.advance(remaining - LambdaSettings().margin - timedelta(seconds=0.05))
         if event.account == "slow":
-            clock.advance(timedelta(seconds=1))
+            clock.advance(timedelta(seconds=0.1))
             await asyncio.Event().wait()
 
     return service
