@@ -26,7 +26,7 @@ from services.demo.script import BUS, restock
 from services.demo.verdict import held, look, until_empty
 from services.inventory.app import inventory
 from services.inventory.model import Stock
-from services.soak.cloud import emulators, impatient
+from services.soak.cloud import VISIBILITY, emulators, impatient
 from services.soak.feed import Feed
 from services.soak.report import Standing, show_progress
 from services.soak.rows import read_rows
@@ -77,7 +77,8 @@ class Run:
             tap = tap_into(BUS, self.seen)
             services = (*SERVICES, tap)
             await provision(impatient(topology(*services)), config)
-            self.workers = _workers({**os.environ, **environ}, self.folder)
+            visibility = {"HEADRACE_VISIBILITY_SECONDS": f"{VISIBILITY.total_seconds():g}"}
+            self.workers = _workers({**os.environ, **environ, **visibility}, self.folder)
             async with open_ports(config) as ports:
                 self.started = monotonic()
                 gave_up = await self._soak(ports, tap, services)
