@@ -60,6 +60,27 @@ parity: ## one table of cases on Lambda, on the worker and in memory: the same o
 	@.ci/venv test --with-headrace
 	@.venv/test/bin/python -m tests.parity $(ARGS)
 
+.PHONY: stops
+stops: ## TIMES times (100) SIGTERM for a worker under load: none handled twice, none hidden
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m tests.load.stops --times $(or $(TIMES),100) $(ARGS)
+
+.PHONY: fifo
+fifo: ## 1,000 messages of a FIFO queue that fail at random, in order, beside one at a time
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m tests.load.fifo $(ARGS)
+
+.PHONY: bad-one
+bad-one: ## 10,000 messages, one bad in each ten: the others come once, and it is a dead letter
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m tests.load.bad_one $(ARGS)
+
+.PHONY: flood
+flood: ## 10,000 records in one Lambda invocation, and three seconds for them
+	@.ci/venv test --with-headrace
+	@RECORDS=$(or $(RECORDS),10000) .venv/test/bin/python -m pytest -q \
+		tests/integration/hosts/test_lambda_at_scale.py $(ARGS)
+
 .PHONY: calls
 calls: ## what a message costs: AWS calls and DynamoDB units, counted on the ports
 	@.ci/venv demo --with-headrace
