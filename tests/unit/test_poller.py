@@ -568,6 +568,43 @@ async def test_whoever_is_in_a_hurry_waits_for_nothing() -> None:
     assert await kitchen.left() == (1, 0)
 
 
+class Deaf(Noted):
+    """SQS does not notice that a receive was given up: what comes within its time goes there."""
+
+    async def receive(
+        self, queue: str, *, limit: int, wait: timedelta, visibility: timedelta | None = None
+    ) -> list[Delivery]:
+        receiving = asyncio.ensure_future(
+            super().receive(queue, limit=limit, wait=wait, visibility=visibility)
+        )
+        return await asyncio.shield(receiving)
+
+
+@pytest.mark.parametrize(
+    ("dishes", "settings"),
+    [
+        (3, {"drain": timedelta(seconds=1)}),
+        (15, {"prefetch": 20, "drain": timedelta(seconds=90)}),
+        (15, {"prefetch": 20, "drain": timedelta(seconds=1)}),
+    ],
+    ids=["what is cut short", "what waits", "both"],
+)
+@timeless
+async def test_what_is_handed_back_does_not_go_to_a_receive_that_was_given_up(
+    dishes: int, settings: dict[str, Any]
+) -> None:
+    kitchen = Kitchen(taking(60))
+    await kitchen.order(*range(dishes))
+    async with kitchen.working(Deaf(kitchen.cloud.queues), **settings) as shift:
+        await shift.begins(min(dishes, 10))
+        await asyncio.sleep(1)
+        told = now()
+        await shift.ends()
+    done = sum((await kitchen.served()).values())
+    await asyncio.sleep(max(0, told + 21 - now()))
+    assert await kitchen.left() == (dishes - done, 0)
+
+
 @timeless
 async def test_what_is_left_of_a_group_at_the_stop_is_handed_back_and_not_handled() -> None:
     kitchen = Kitchen(taking(10), fifo=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -36,6 +37,7 @@ _ENDING: Final = 0.25
 
 _AGAIN: Final = 1.0
 _READING: Final = 0.05
+_ON_ITS_WAY: Final = 0.25
 _SHORT: Final = timedelta(milliseconds=200)
 """Between two receives of an idle queue that do not wait for a message."""
 _PASSED_BY: Final = 4
@@ -72,7 +74,9 @@ class Poller:
         )
         # In the order of their start, as they are cancelled.
         self._lanes: dict[asyncio.Task[None], Lane] = {}
-        self._open: set[asyncio.Task[None]] = set()
+        # Who receives at the moment, and when SQS will have answered.
+        self._open: dict[asyncio.Task[None], float] = {}
+        self._silent_at = 0.0
         self._beating: asyncio.Task[None] | None = None
         self._plenty = asyncio.Event()
         self._failures = 0
@@ -167,11 +171,14 @@ class Poller:
         poll = asyncio.current_task()
         assert poll is not None
         receiving = asyncio.create_task(self._received_in(room))
-        self._open.add(poll)
+        self._open[poll] = _now() + self._settings.wait.total_seconds() + _ON_ITS_WAY
         try:
             await self._answered(receiving)
         finally:
-            self._open.discard(poll)
+            ends = self._open.pop(poll)
+            if not _has_result(receiving):
+                # SQS does not notice, and goes on waiting for a message that nobody will have.
+                self._silent_at = max(self._silent_at, ends)
             # Also where the poll was cancelled just now: what was received must not stay hidden.
             if _has_result(receiving):
                 deliveries = receiving.result()
@@ -279,7 +286,7 @@ class Poller:
                 # A beat that came after the change of visibility would undo it.
                 await self._heartbeat.let_go(delivery)
                 if not lost:
-                    await self._settler.settle(delivery, outcome)
+                    await self._settler.settle(delivery, self._after_the_polls(outcome))
             else:
                 outcome = await self._settler.settle(delivery, outcome)
         except asyncio.CancelledError:
@@ -293,6 +300,15 @@ class Poller:
         finally:
             self._brake.settled(delivery, outcome)
         return outcome
+
+    def _after_the_polls(self, outcome: Retry) -> Retry:
+        """What is handed back at a stop must not go to a receive of our own that was given up: it
+        would be hidden there until its visibility ends."""
+        ends = max([self._silent_at, *self._open.values()])
+        left = timedelta(seconds=ends - _now())
+        if not self._stopping or outcome.delay is None or outcome.delay >= left:
+            return outcome
+        return replace(outcome, delay=left)
 
     async def _ended(self, limit: timedelta, hurry: asyncio.Event) -> None:
         """Until all lanes have ended, or nobody waits for them any longer."""
@@ -343,6 +359,10 @@ class Poller:
                 "known as handled then.",
                 self._queue,
             )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _has_result(task: asyncio.Task[list[Delivery]]) -> bool:
