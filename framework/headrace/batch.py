@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
 from typing import TypeAlias
 
+from headrace.cancelling import is_cancelled
 from headrace.errors import HandlerEnded
 from headrace.observer import Guarded, Observer
 from headrace.outcome import Outcome, Retry
@@ -112,7 +113,7 @@ class Batch:
         except CutShort as cut:
             outcome = Retry(cut.reason, cut.delay)
         except asyncio.CancelledError as error:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             # Nobody asked this delivery to stop: a call that it waited for was cancelled.
             outcome = _unexpected(delivery, HandlerEnded(f"It was cancelled by nobody: {error!r}."))
@@ -127,11 +128,6 @@ class Batch:
             return await self._settle(delivery, outcome)
         except Exception as error:
             return _unexpected(delivery, error)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _unexpected(delivery: Delivery, error: Exception) -> Retry:

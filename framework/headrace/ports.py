@@ -49,8 +49,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """One message to send. `delay` is for standard queues; `group_id` and
-    `deduplication_id` are for FIFO queues."""
+    """One message to send. `delay` is for standard queues, `deduplication_id` for FIFO queues.
+    `group_id` is the order of a FIFO queue, and the tenant of a fair standard one."""
 
     body: str
     delay: timedelta = timedelta(0)

@@ -18,8 +18,8 @@ LAYERS = (
     ("errors", "outcome", "limits", "text"),
     ("events", "ports", "trace"),
     (
-        *("envelope", "system", "attributes", "coalesce", "entries", "schedules", "topology.model"),
-        *("testing.expressions", "testing.patterns"),
+        *("envelope", "system", "attributes", "cancelling", "coalesce", "entries", "schedules"),
+        *("topology.model", "testing.expressions", "testing.patterns"),
     ),
     (
         *("aws", "dead_letter", "context", "policy", "filters", "observer", "entity"),

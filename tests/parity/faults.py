@@ -297,30 +297,8 @@ class FaultyStore:
         left = await self.inner.write([actions[index] for index in rest]) if rest else []
         return sorted([*busy, *(rest[index] for index in left)])
 
-    async def query(
-        self,
-        table: str,
-        pk: str,
-        *,
-        sk_prefix: str = "",
-        sk_before: str | None = None,
-        index: str | None = None,
-        limit: int | None = None,
-        start: Item | None = None,
-        forward: bool = True,
-        consistent: bool = False,
-    ) -> Page:
-        return await self.inner.query(
-            table,
-            pk,
-            sk_prefix=sk_prefix,
-            sk_before=sk_before,
-            index=index,
-            limit=limit,
-            start=start,
-            forward=forward,
-            consistent=consistent,
-        )
+    async def query(self, *args: Any, **kwargs: Any) -> Page:
+        return await self.inner.query(*args, **kwargs)
 
     def _answer(self, *names: str) -> None:
         """Raises if this call is one of those that nobody answers."""

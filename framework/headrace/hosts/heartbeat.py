@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import Final
 
 from headrace.batch import CutShort
+from headrace.cancelling import is_cancelled
 from headrace.limits import SQS_BATCH_ENTRIES, SQS_MAX_VISIBILITY
 from headrace.ports import Delivery, EntryFailure, Queues
 
@@ -202,8 +203,9 @@ class Heartbeat:
         try:
             async with asyncio.timeout(left):
                 failures = await self._queues.change_visibility(self._queue, changes)
-        except BaseException as error:  # whatever it is, nobody waits for this to hear of it
-            if _is_ending(error):
+        except (Exception, asyncio.CancelledError) as error:
+            # Whatever it is, nobody waits for this to hear of it.
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
             why = str(error) or repr(error)
             failures = [EntryFailure(index, why) for index in range(len(holds))]
@@ -259,14 +261,6 @@ class Heartbeat:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _is_ending(error: BaseException) -> bool:
-    """Whether this task is to end; a call may be cancelled by somebody else, too."""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is None or task.cancelling() > 0
-    return not isinstance(error, Exception)
 
 
 def _reason(failure: EntryFailure) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from headrace.aws.deliveries import FIFO_SUFFIX
 from headrace.batch import Batch, Lane, in_lanes
+from headrace.cancelling import is_cancelled
 from headrace.errors import CloudError, NotProvisioned
 from headrace.hosts.brake import Brake
 from headrace.hosts.heartbeat import Heartbeat
@@ -131,7 +132,7 @@ class Poller:
             except NotProvisioned:
                 raise
             except (Exception, asyncio.CancelledError) as error:
-                if _is_cancelled():
+                if is_cancelled():
                     raise
                 # Nothing should raise. If something does, the queue is polled all the same.
                 self.pulse.restarts += 1
@@ -367,12 +368,6 @@ def _now() -> float:
 
 def _has_result(task: asyncio.Task[list[Delivery]]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
-
-
-def _is_cancelled() -> bool:
-    """Whether this task is to end; a call may be cancelled by somebody else, too."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _room(queue: str, settings: WorkerSettings, turns: Turns) -> Room:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from headrace.errors import Unreachable
 from headrace.ports import (
@@ -129,27 +130,5 @@ class LostAnswers:
     async def write(self, actions: Sequence[Put | Delete]) -> list[int]:
         return await self.inner.write(actions)
 
-    async def query(
-        self,
-        table: str,
-        pk: str,
-        *,
-        sk_prefix: str = "",
-        sk_before: str | None = None,
-        index: str | None = None,
-        limit: int | None = None,
-        start: Item | None = None,
-        forward: bool = True,
-        consistent: bool = False,
-    ) -> Page:
-        return await self.inner.query(
-            table,
-            pk,
-            sk_prefix=sk_prefix,
-            sk_before=sk_before,
-            index=index,
-            limit=limit,
-            start=start,
-            forward=forward,
-            consistent=consistent,
-        )
+    async def query(self, *args: Any, **kwargs: Any) -> Page:
+        return await self.inner.query(*args, **kwargs)

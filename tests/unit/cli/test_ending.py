@@ -18,6 +18,13 @@ from headrace.cli import ending
 
 logging.basicConfig(format="%(levelname)s %(message)s")
 for_ever = threading.Event()
+
+def until_it_hangs(name):
+    # Until the thread of this name is where it stays.
+    thread = next(thread for thread in threading.enumerate() if thread.name.startswith(name))
+    while sys._current_frames()[thread.ident].f_code is not threading.Condition.wait.__code__:
+        pass
+
 ending.CLOSING = timedelta(milliseconds=200)
 ending.LEAVING = timedelta(milliseconds=200)
 """
@@ -43,6 +50,7 @@ def test_a_thread_that_hangs_is_left_behind() -> None:
             threads.submit(for_ever.wait)
             threads.submit(for_ever.wait)
             threads.shutdown(wait=False)
+            until_it_hangs("plain_0")
 
         ending.run_until_stopped(work, timedelta(0))
         print("came to the end")
@@ -57,6 +65,7 @@ def test_a_thread_that_hangs_in_the_executor_of_the_loop_is_left_behind() -> Non
     done = ended("""
         async def work(stop):
             asyncio.get_running_loop().run_in_executor(None, for_ever.wait)
+            until_it_hangs("asyncio_0")
 
         ending.run_until_stopped(work, timedelta(0))
     """)
