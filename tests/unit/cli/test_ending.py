@@ -64,14 +64,16 @@ def test_a_thread_that_hangs_is_left_behind() -> None:
 def test_a_thread_that_hangs_in_the_executor_of_the_loop_is_left_behind() -> None:
     done = ended("""
         async def work(stop):
-            asyncio.get_running_loop().run_in_executor(None, for_ever.wait)
-            until_it_hangs("asyncio_0")
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="default"))
+            loop.run_in_executor(None, for_ever.wait)
+            until_it_hangs("default_0")
 
         ending.run_until_stopped(work, timedelta(0))
     """)
 
     assert done.returncode == 0
-    assert "asyncio_0 in wait (" in done.stderr
+    assert "default_0 in wait (" in done.stderr
 
 
 def test_a_thread_that_hangs_does_not_hide_a_failure() -> None:
