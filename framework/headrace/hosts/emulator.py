@@ -24,6 +24,8 @@ _HERE: Final = Path(__file__).parent
 _HEALTH: Final = "/_localstack/health"
 _POLL_SECONDS: Final = 0.02
 _GRACE_SECONDS: Final = 5.0
+_MINISTACK_GRACE_SECONDS: Final = 0.3
+"""It has nothing to save, and would wait three seconds for connections that are idle."""
 _LOG_LINES: Final = 20
 # Settings of this process that would break another: endpoints would lead an emulator back to
 # itself, and the rest is for this interpreter and its packages.
@@ -58,7 +60,10 @@ async def ministack(*, port: int | None = None, log: Path | None = None) -> Asyn
         "MINISTACK_REGION": REGION,
     }
     command = [sys.executable, "-m", "ministack"]
-    async with _running("ministack", command, settings, port, _HEALTH, log, seconds=20) as url:
+    grace = _MINISTACK_GRACE_SECONDS
+    async with _running(
+        "ministack", command, settings, port, _HEALTH, log, seconds=20, grace=grace
+    ) as url:
         yield url
 
 
@@ -176,6 +181,7 @@ async def _running(
     log: Path | None,
     *,
     seconds: float,
+    grace: float = _GRACE_SECONDS,
 ) -> AsyncIterator[str]:
     with tempfile.TemporaryDirectory(prefix="headrace-emulator-") as scratch:
         printed = log or Path(scratch, "log")
@@ -186,7 +192,7 @@ async def _running(
             await _await_health(name, process, port, health, printed, seconds)
             yield f"http://{HOST}:{port}"
         finally:
-            await _end(process)
+            await _end(process, grace)
 
 
 def _inherited() -> dict[str, str]:
@@ -251,12 +257,12 @@ async def _answers(port: int, path: str) -> bool:
             await writer.wait_closed()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
     if process.returncode is not None:
         return
     process.terminate()
     try:
-        async with asyncio.timeout(_GRACE_SECONDS):
+        async with asyncio.timeout(grace):
             await process.wait()
     except TimeoutError:
         process.kill()
