@@ -86,6 +86,16 @@ calls: ## what a message costs: AWS calls and DynamoDB units, counted on the por
 	@.ci/venv demo --with-headrace
 	@.venv/demo/bin/python -m benchmarks.calls
 
+.PHONY: observe-cost
+observe-cost: ## CPU of a message with traces, metrics and JSON logs, beside a message without
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m benchmarks.observe_cost $(ARGS)
+
+.PHONY: redrive
+redrive: ## 2,000 dead letters of four causes; a redrive of one group, killed TIMES times (100)
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m tests.load.redrive --times $(or $(TIMES),100) $(ARGS)
+
 .PHONY: test
 test: ## all tests; ARGS goes to pytest
 	@.ci/test $(ARGS)

@@ -19,8 +19,9 @@ from benchmarks.meter import Meter
 from benchmarks.shapes import SHAPES, Struck
 from headrace import Delivery, Event, Outcome, Service
 from headrace.entity import key_of, to_item
-from headrace.envelope import Outgoing, queue_body, root_metadata, seal
+from headrace.envelope import queue_body, root_metadata, seal
 from headrace.hosts.worker import run_worker
+from headrace.observer import Observer
 from headrace.ports import Put, QueueEntry
 from headrace.system import SystemClock
 from headrace.testing.memory import MemoryCloud, memory_ports
@@ -81,16 +82,12 @@ class Cost:
         )
 
 
-class _Finish:
+class _Finish(Observer):
     """An observer that stops the worker after the last message."""
 
     def __init__(self, messages: int, stop: asyncio.Event) -> None:
         self._left = messages
         self._stop = stop
-
-    def received(self, service: str, delivery: Delivery) -> None: ...
-
-    def sent(self, service: str, outgoing: Outgoing) -> None: ...
 
     def settled(self, service: str, delivery: Delivery, outcome: Outcome) -> None:
         self._left -= 1

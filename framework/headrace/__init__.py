@@ -18,6 +18,7 @@ from headrace.errors import (
 from headrace.events import Command, Event, upcaster
 from headrace.filters import exists, known, none_of, not_, one_of
 from headrace.middleware import Call, Invocation, Middleware
+from headrace.observe.redaction import Sensitive
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.policy import Backoff, Policy
 from headrace.ports import Delivery
@@ -49,6 +50,7 @@ __all__ = [
     "QueueSettings",
     "Retry",
     "RetryLater",
+    "Sensitive",
     "Service",
     "Transaction",
     "current",

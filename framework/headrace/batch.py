@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from headrace.cancelling import is_cancelled
+from headrace.context import bind_delivery
 from headrace.errors import HandlerEnded
 from headrace.observer import Guarded, Observer
 from headrace.outcome import Outcome, Retry
@@ -103,11 +104,22 @@ class Batch:
         async with self._turns.of(delivery):
             if self._closing():
                 return await self._settled(delivery, _CLOSING)
-            return await self._carry(delivery)
+            with bind_delivery(self._service, delivery):
+                return await self._carry(delivery)
 
     async def _carry(self, delivery: Delivery) -> Outcome:
+        """Whoever is told of the delivery is told of its end, also when it is cut short."""
+        self._observer.received(self._service, delivery)
         try:
-            self._observer.received(self._service, delivery)
+            outcome = await self._fate(delivery)
+        except asyncio.CancelledError:
+            self._observer.settled(self._service, delivery, _CUT_SHORT)
+            raise
+        self._observer.settled(self._service, delivery, outcome)
+        return outcome
+
+    async def _fate(self, delivery: Delivery) -> Outcome:
+        try:
             async with self._stay(delivery):
                 outcome = await self._consume(delivery)
         except CutShort as cut:
@@ -119,9 +131,7 @@ class Batch:
             outcome = _unexpected(delivery, HandlerEnded(f"It was cancelled by nobody: {error!r}."))
         except Exception as error:
             outcome = _unexpected(delivery, error)
-        outcome = await self._settled(delivery, outcome)
-        self._observer.settled(self._service, delivery, outcome)
-        return outcome
+        return await self._settled(delivery, outcome)
 
     async def _settled(self, delivery: Delivery, outcome: Outcome) -> Outcome:
         try:
@@ -136,6 +146,7 @@ def _unexpected(delivery: Delivery, error: Exception) -> Retry:
     return Retry(f"{type(error).__name__}: {error}", error=error)
 
 
+_CUT_SHORT = Retry("It was cut short; its host hands it back.", timedelta(0))
 _CLOSING = Retry("Nothing more is started here; another host takes it.", timedelta(0))
 _HELD_BACK = Retry("A message before it in its group comes again first.", timedelta(0))
 

@@ -35,6 +35,7 @@ from headrace.ports import Ports
 from headrace.reads import SharedReads
 from headrace.record import Record
 from headrace.service import Service
+from headrace.tracing import Tracer, Untraced
 from headrace.transaction import Effects, Transaction, first_version
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,13 @@ class KeyedTransaction(Transaction):
 class Connection:
     """A service whose table, bus and queues are at hand. Make one with `connect`."""
 
-    def __init__(self, service: Service, ports: Ports, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        ports: Ports,
+        observer: Observer | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         if service.table is None:
             raise NoTable(
                 f"The service {service.name!r} has no table, so there is nothing to connect to: "
@@ -58,6 +65,7 @@ class Connection:
             )
         self.service = service
         self.ports = ports
+        self._tracer = tracer or Untraced()
         self._table = service.table
         self._reads = SharedReads(ports.store)
         self._group = GroupCommit(ports.store, ports.randomness, together=service.group_commit)
@@ -218,6 +226,7 @@ class Connection:
                 version=contract.version,
                 time=now,
                 correlation_id=sealed[0].id if sealed else id,
+                traceparent=self._tracer.current(),
             )
             sealed.append(seal(message, metadata))
             refuse_unsendable(sealed[-1])
@@ -226,7 +235,10 @@ class Connection:
 
 @asynccontextmanager
 async def connect(
-    service: Service, ports: Ports | None = None, observer: Observer | None = None
+    service: Service,
+    ports: Ports | None = None,
+    observer: Observer | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Connection]:
     """A service to write to and read from; without `ports`, the environment says which AWS.
 
@@ -241,7 +253,7 @@ async def connect(
     async with AsyncExitStack() as stack:
         if ports is None:
             ports = await stack.enter_async_context(open_ports())
-        connection = Connection(service, ports, observer)
+        connection = Connection(service, ports, observer, tracer)
         await require_bus(service, ports, service.emits)
         stack.push_async_callback(connection.close)
         yield connection

@@ -65,7 +65,12 @@ class Entity(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="ignore", defer_build=True, validate_assignment=True, populate_by_name=True
+        extra="ignore",
+        defer_build=True,
+        validate_assignment=True,
+        populate_by_name=True,
+        # What is kept does not belong into logs and reasons.
+        hide_input_in_errors=True,
     )
 
     __key__: ClassVar[KeyTemplate | None] = None

@@ -96,8 +96,11 @@ def root_metadata(
     )
 
 
-def caused_metadata(message: Message, *, id: str, now: datetime, cause: Metadata) -> Metadata:
-    """The metadata of a message that was sent while `cause` was handled."""
+def caused_metadata(
+    message: Message, *, id: str, now: datetime, cause: Metadata, traceparent: str | None
+) -> Metadata:
+    """The metadata of a message that was sent while `cause` was handled; `traceparent` is that of
+    the handling."""
     contract = contract_of(message)
     return Metadata(
         id=id,
@@ -106,7 +109,7 @@ def caused_metadata(message: Message, *, id: str, now: datetime, cause: Metadata
         time=now,
         correlation_id=cause.correlation_id,
         causation_id=cause.id,
-        traceparent=cause.traceparent,
+        traceparent=traceparent,
     )
 
 

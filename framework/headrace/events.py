@@ -80,6 +80,8 @@ class Message(BaseModel):
         ser_json_bytes="base64",
         val_json_bytes="base64",
         allow_inf_nan=False,
+        # What a sender wrote does not belong into logs and reasons.
+        hide_input_in_errors=True,
     )
 
     __contract__: ClassVar[Contract | None] = None

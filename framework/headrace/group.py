@@ -12,7 +12,7 @@ that failed leave it, and the others go again without them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,13 +58,21 @@ class _Unit:
 class GroupCommit:
     """Joins transactions that are handed over within a few milliseconds.
 
-    `together=False` sends each by itself.
+    `together=False` sends each by itself. `committed` is told how many each call wrote.
     """
 
-    def __init__(self, store: Store, randomness: Randomness, *, together: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        randomness: Randomness,
+        *,
+        together: bool = True,
+        committed: Callable[[int], None] = lambda transactions: None,
+    ) -> None:
         self._store = store
         self._randomness = randomness
         self._together = together
+        self._committed = committed
         self._at_work: dict[ItemKey, _Unit] = {}
         self._groups: Coalescer[_Unit, None] = Coalescer(
             self._commit,
@@ -81,6 +89,7 @@ class GroupCommit:
         writes nothing."""
         if not self._together:
             await self._store.transact(actions, token=token)
+            self._committed(1)
             return
         unit = _Unit(actions, token, asyncio.Event())
         await self._turn(unit)
@@ -164,6 +173,7 @@ class GroupCommit:
         await self._store.transact(actions, token=token)
         for unit in units:
             unit.written = True
+        self._committed(len(units))
 
 
 def bytes_of(actions: Iterable[Action]) -> int:

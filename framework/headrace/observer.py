@@ -1,64 +1,116 @@
-"""Who watches what becomes of deliveries: the live table today, metrics and traces alike."""
+"""Who watches what becomes of deliveries: the live table, metrics, and whatever a user counts."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from headrace.envelope import Outgoing
+from headrace.envelope import Envelope, Outgoing
+from headrace.events import Message
 from headrace.outcome import Outcome
 from headrace.ports import Delivery
 
 logger = logging.getLogger(__name__)
 
 
-class Observer(Protocol):
-    """Told of every delivery and every message sent. Must return at once and never raise."""
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What one handler came to with one delivery.
+
+    `event` is the message's detail-type. `seconds` run from the handler's start until its messages
+    are out, or it failed. `age` is that of the message at the start, from when it was sent to the
+    queue; `None` where the host does not know. `conflicts` counts the runs that ended because
+    another writer was faster.
+    """
+
+    handler: str
+    event: str
+    outcome: Outcome
+    seconds: float
+    age: timedelta | None = None
+    conflicts: int = 0
+
+
+class Observer:
+    """Told of what happens, as it happens; override what you want to know.
+
+    Each method must return at once, and what it raises is logged and goes no further.
+    """
 
     def received(self, service: str, delivery: Delivery) -> None:
         """A delivery is about to be handled."""
 
+    def decoded(self, service: str, envelope: Envelope[Message]) -> None:
+        """A delivery turned out to be this, and its handlers are about to run."""
+
+    def handled(self, service: str, handled: Handled) -> None:
+        """One of the handlers of a delivery is done with it."""
+
     def settled(self, service: str, delivery: Delivery, outcome: Outcome) -> None:
-        """Its fate was carried out."""
+        """The fate of a delivery was carried out."""
+
+    def committed(self, service: str, transactions: int) -> None:
+        """So many transactions were written by one call."""
 
     def sent(self, service: str, outgoing: Outgoing) -> None:
         """An event is on the bus, or a command in its owner's queue."""
 
+    def flush(self) -> None:
+        """Write what was gathered: called at the end of a Lambda invocation, every few seconds by a
+        worker, and at the end."""
 
-class Guarded:
-    """An observer whose failures stay its own: what is observed goes on."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+Unobserved = Observer
+"""One that looks away."""
+
+
+class Guarded(Observer):
+    """Observers whose failures stay their own: what is observed goes on, and so do the others."""
+
+    def __init__(self, observers: Observer | Iterable[Observer]) -> None:
+        several = [observers] if isinstance(observers, Observer) else observers
+        # Who looks away need not be called.
+        self._observers = [one for one in several if type(one) is not Observer]
+
+    @property
+    def gathers(self) -> bool:
+        """Whether one of them has something to flush."""
+        return any(type(observer).flush is not Observer.flush for observer in self._observers)
 
     def received(self, service: str, delivery: Delivery) -> None:
-        with _logged():
-            self._observer.received(service, delivery)
+        for observer in self._observers:
+            _guard(observer.received, service, delivery)
+
+    def decoded(self, service: str, envelope: Envelope[Message]) -> None:
+        for observer in self._observers:
+            _guard(observer.decoded, service, envelope)
+
+    def handled(self, service: str, handled: Handled) -> None:
+        for observer in self._observers:
+            _guard(observer.handled, service, handled)
 
     def settled(self, service: str, delivery: Delivery, outcome: Outcome) -> None:
-        with _logged():
-            self._observer.settled(service, delivery, outcome)
+        for observer in self._observers:
+            _guard(observer.settled, service, delivery, outcome)
+
+    def committed(self, service: str, transactions: int) -> None:
+        for observer in self._observers:
+            _guard(observer.committed, service, transactions)
 
     def sent(self, service: str, outgoing: Outgoing) -> None:
-        with _logged():
-            self._observer.sent(service, outgoing)
+        for observer in self._observers:
+            _guard(observer.sent, service, outgoing)
+
+    def flush(self) -> None:
+        for observer in self._observers:
+            _guard(observer.flush)
 
 
-@contextmanager
-def _logged() -> Iterator[None]:
+def _guard(tell: Callable[..., None], *what: Any) -> None:
     try:
-        yield
+        tell(*what)
     except Exception:
         logger.exception("An observer failed.")
-
-
-class Unobserved:
-    """An observer that looks away."""
-
-    def received(self, service: str, delivery: Delivery) -> None: ...
-
-    def settled(self, service: str, delivery: Delivery, outcome: Outcome) -> None: ...
-
-    def sent(self, service: str, outgoing: Outgoing) -> None: ...

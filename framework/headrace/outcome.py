@@ -10,9 +10,11 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Done: the message may be deleted."""
+    """Done: the message may be deleted. It is a `duplicate` of one that was done before, or it is
+    `parked` in the table, where it waits for another message of its group."""
 
     duplicate: bool = False
+    parked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

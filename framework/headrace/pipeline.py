@@ -11,13 +11,15 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from headrace.codec import Codec
 from headrace.commit import NextInLine, Unmet
-from headrace.context import Context, bind
+from headrace.context import Context, bind, identify
+from headrace.dead_letter import is_redriven
 from headrace.envelope import Envelope, Outgoing, caused_metadata, derived_id, seal
 from headrace.errors import (
     CloudError,
@@ -34,14 +36,16 @@ from headrace.inbox import Committed, Inbox, Unrecorded
 from headrace.invoke import Invoker
 from headrace.lease import Lease
 from headrace.middleware import Invocation
-from headrace.observer import Observer, Unobserved
+from headrace.observer import Guarded, Handled, Observer, Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
 from headrace.outcome import Ack, DeadLetter, Outcome, combine
+from headrace.parking import Parking
 from headrace.policy import reason_of
 from headrace.ports import Delivery, Ports, Randomness
 from headrace.reads import SharedReads
 from headrace.record import Record
 from headrace.service import Handler, OnHeld, Service
+from headrace.tracing import Trace, Tracer, Untraced
 from headrace.transaction import Effects, Refusal, Transaction, first_version
 
 logger = logging.getLogger(__name__)
@@ -59,7 +63,7 @@ _CLOSING = 3.0
 """Seconds to wait for AWS at the end, of the little time that a host has for its stop."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
     """One handler and one delivery of what it takes, under a lease if it asks for one."""
 
@@ -67,6 +71,8 @@ class Work:
     envelope: Envelope[Message]
     delivery: Delivery
     lease: Lease | None
+    trace: Trace
+    conflicts: int = 0
 
     @property
     def consumer(self) -> str:
@@ -80,16 +86,35 @@ class Work:
 class Pipeline:
     """One service at work: its handlers, and what they need to take effect."""
 
-    def __init__(self, service: Service, ports: Ports, resources: Any, observer: Observer) -> None:
+    def __init__(
+        self,
+        service: Service,
+        ports: Ports,
+        resources: Any,
+        observer: Observer,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.service = service
         self.ports = ports
         self.observer = observer
+        self.tracer = tracer or Untraced()
+        self._told = Guarded(observer)
         self._codecs: dict[str, Codec] = {}
         self._invoker = Invoker(service, resources)
         self._reads = SharedReads(ports.store)
-        self._group = GroupCommit(ports.store, ports.randomness, together=service.group_commit)
+        self._group = GroupCommit(
+            ports.store,
+            ports.randomness,
+            together=service.group_commit,
+            committed=lambda count: self._told.committed(service.name, count),
+        )
         self._outbox = Outbox(
             service.name, service.bus, ports.bus, ports.queues, ports.randomness, observer
+        )
+        self._parking = (
+            None
+            if service.table is None
+            else Parking(ports.store, self._reads, ports.clock, ports.randomness, service.table)
         )
         self._unrecorded = Unrecorded(self._group, ports.clock, ports.randomness)
         self._inbox = (
@@ -115,8 +140,18 @@ class Pipeline:
             envelope = self._codec(delivery.queue).decode(delivery)
         except DecodeError as error:
             return DeadLetter(reason_of(error), error=error)
+        with self.tracer.delivery(self.service.name, envelope.metadata, delivery) as trace:
+            identify(envelope.metadata, trace.traceparent)
+            self._told.decoded(self.service.name, envelope)
+            outcome = await self._consume(envelope, delivery, trace)
+            trace.ended(outcome)
+            return outcome
+
+    async def _consume(
+        self, envelope: Envelope[Message], delivery: Delivery, trace: Trace
+    ) -> Outcome:
         works = [
-            Work(handler, envelope, delivery, self._lease(handler, envelope.metadata.id))
+            Work(handler, envelope, delivery, self._lease(handler, envelope.metadata.id), trace)
             for handler in self.service.handlers_of(delivery.queue)
             if handler.accepts(envelope.message)
         ]
@@ -148,26 +183,68 @@ class Pipeline:
 
     async def _handle(self, work: Work) -> Outcome:
         handler, metadata, delivery = work.handler, work.envelope.metadata, work.delivery
-        with bind(Context(self.service.name, handler.name, metadata, delivery)):
-            try:
-                return await self._take_effect(work)
-            except Exception as error:  # the policy knows what each means
-                outcome = handler.policy.decide(
-                    error,
-                    receive_count=delivery.receive_count,
-                    attempts=self._attempts(handler, delivery),
-                    failures=None if work.lease is None else work.lease.failures,
-                    randomness=self.ports.randomness,
-                    handler=handler.consumer,
-                )
-        if isinstance(outcome, DeadLetter):
-            return replace(outcome, correlation_id=metadata.correlation_id)
+        time = asyncio.get_running_loop().time
+        began, age = time(), self._age(delivery)
+        context = Context(
+            self.service.name, handler.name, metadata, delivery, work.trace.traceparent
+        )
+        with bind(context):
+            outcome = await self._outcome(work)
+        self._told.handled(
+            self.service.name,
+            Handled(handler.name, metadata.type, outcome, time() - began, age, work.conflicts),
+        )
         return outcome
 
+    async def _outcome(self, work: Work) -> Outcome:
+        parking = self._parking_of(work)
+        try:
+            if parking is not None and await parking.keeps(work.consumer, work.delivery):
+                return Ack(parked=True)
+            return await self._take_effect(work)
+        except Exception as error:  # the policy knows what each means
+            outcome = self._decided(work, error)
+        if isinstance(outcome, DeadLetter) and parking is not None:
+            # Before it leaves the queue, and those behind it come.
+            outcome = await self._blocked(parking, work, outcome)
+        if isinstance(outcome, DeadLetter):
+            return replace(outcome, correlation_id=work.envelope.metadata.correlation_id)
+        return outcome
+
+    async def _blocked(self, parking: Parking, work: Work, outcome: DeadLetter) -> Outcome:
+        try:
+            await parking.block(work.consumer, work.delivery, work.event_id)
+        except Exception as error:
+            return self._decided(work, error)
+        return outcome
+
+    def _decided(self, work: Work, error: Exception) -> Outcome:
+        handler, delivery = work.handler, work.delivery
+        return handler.policy.decide(
+            error,
+            receive_count=delivery.receive_count,
+            attempts=self._attempts(handler, delivery),
+            failures=None if work.lease is None else work.lease.failures,
+            randomness=self.ports.randomness,
+            handler=handler.consumer,
+        )
+
+    def _parking_of(self, work: Work) -> Parking | None:
+        in_a_group = work.delivery.fifo and work.delivery.group_id is not None
+        return self._parking if work.handler.park and in_a_group else None
+
+    def _age(self, delivery: Delivery) -> timedelta | None:
+        if delivery.sent_at is None:
+            return None
+        return max(self.ports.clock.now() - delivery.sent_at, timedelta(0))
+
     def _attempts(self, handler: Handler, delivery: Delivery) -> int:
-        """How many attempts a message gets. In a FIFO group a message is received with those
-        that hold it back and not tried, so there only the queue's own limit says anything, unless
-        a lease counts the failures themselves."""
+        """How many attempts a message gets. One, where an operator has sent it back and waits to
+        see what becomes of it. In a FIFO group a message is received with those that hold it back
+        and not tried, so there only the queue's own limit says anything, unless a lease counts the
+        failures themselves."""
+        if is_redriven(delivery):
+            return 1
         if delivery.fifo and handler.lease is None:
             return self.service.queue_settings.max_receive_count - 1
         return handler.policy.attempts
@@ -186,7 +263,9 @@ class Pipeline:
             if standing is None:
                 raise
             committed = Committed(standing, duplicate=True)
-        await self._outbox.dispatch(committed.record.outgoing)
+        if committed.record.outgoing:
+            with work.trace.step("dispatch", work.consumer):
+                await self._outbox.dispatch(committed.record.outgoing)
         inbox.mark_done(committed.record)
         return Ack(duplicate=committed.duplicate)
 
@@ -217,21 +296,26 @@ class Pipeline:
         async def attempt() -> Committed:
             nonlocal refused
             async with lease.kept() if lease else nullcontext():
-                effects = await self._run(work, began, refused)
+                with work.trace.step("handler", work.consumer):
+                    effects = await self._run(work, began, refused)
             told, refused = refused, []
             outgoing = self._seal(work, effects.messages)
             _refuse_unrecorded(work.handler, effects)
             record = inbox.new_record(work.consumer, work.event_id, outgoing)
             try:
-                return await inbox.commit(
-                    record,
-                    effects.actions,
-                    conditional=effects.conditional,
-                    holder=lease.holder if lease else None,
-                )
+                with work.trace.step("commit", work.consumer):
+                    return await inbox.commit(
+                        record,
+                        effects.actions,
+                        conditional=effects.conditional,
+                        holder=lease.holder if lease else None,
+                    )
             except Unmet as unmet:
                 # What it does instead may have conditions too: it is told of all of them.
                 refused = [*told, *unmet.refused]
+                raise
+            except Conflict:
+                work.conflicts += 1
                 raise
 
         patience = _Patience(self.ports.randomness)
@@ -263,11 +347,15 @@ class Pipeline:
 
     def _seal(self, work: Work, messages: Sequence[Message]) -> list[Outgoing]:
         now, cause = self.ports.clock.now(), work.envelope.metadata
+        traceparent = work.trace.traceparent
         sealed = []
         for index, message in enumerate(messages):
             refuse_undeclared(message, work.handler.emits, f"The handler {work.consumer}")
             id = derived_id(work.consumer, cause.id, self._place(work.handler, index, message))
-            sealed.append(seal(message, caused_metadata(message, id=id, now=now, cause=cause)))
+            metadata = caused_metadata(
+                message, id=id, now=now, cause=cause, traceparent=traceparent
+            )
+            sealed.append(seal(message, metadata))
             refuse_unsendable(sealed[-1])
         return sealed
 
@@ -349,7 +437,10 @@ def _comes_nearer(state: RetryCallState) -> bool:
 
 @asynccontextmanager
 async def running(
-    service: Service, ports: Ports, observer: Observer | None = None
+    service: Service,
+    ports: Ports,
+    observer: Observer | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Pipeline]:
     """A service with its resources open; on leaving, everything is flushed, then closed.
 
@@ -362,7 +453,7 @@ async def running(
         resources = None
         if service.resources is not None:
             resources = await stack.enter_async_context(service.resources())
-        pipeline = Pipeline(service, ports, resources, observer or Unobserved())
+        pipeline = Pipeline(service, ports, resources, observer or Unobserved(), tracer)
         stack.push_async_callback(pipeline.close)
         yield pipeline
 

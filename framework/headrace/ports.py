@@ -31,7 +31,8 @@ class Delivery:
 
     `queue` is the logical queue name. `receive_count` starts at 1. `group_id` is set on FIFO
     queues, where it orders, and on fair queues, where it names the tenant; `fifo` tells them
-    apart. No handler may still be running at `deadline`.
+    apart. `sequence` is a FIFO queue's number for it, greater than those before it in its group.
+    No handler may still be running at `deadline`.
     """
 
     message_id: str
@@ -41,6 +42,7 @@ class Delivery:
     receive_count: int = 1
     group_id: str | None = None
     fifo: bool = False
+    sequence: str | None = None
     sent_at: datetime | None = None
     trace_header: str | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)

@@ -77,6 +77,7 @@ class Handler:
     timeout: timedelta | None = None
     lease: timedelta | None = None
     on_held: OnHeld = OnHeld.RETRY
+    park: bool = False
 
     @property
     def consumer(self) -> str:
@@ -176,6 +177,7 @@ class Service:
         timeout: timedelta | None = None,
         lease: timedelta | None = None,
         on_held: Literal["retry", "wait"] = "retry",
+        park: bool = False,
     ) -> Callable[[HandlerFunction], HandlerFunction]:
         """Register a handler for one or more events or commands.
 
@@ -190,6 +192,10 @@ class Service:
         of a message at a time runs the handler, for as long as it renews its lease. It ends by
         itself after this time if the process dies. Meanwhile another delivery comes again later
         (`on_held="retry"`), or waits in its place (`"wait"`).
+
+        `park` is for a FIFO queue: when a message is given up, those behind it in its message
+        group are kept in the table until it is redriven or dropped, so that none is handled out of
+        order.
 
         Raises `HandlerSignatureError`, `DuplicateName`, `FilterError` or `DefinitionError`.
         """
@@ -214,6 +220,7 @@ class Service:
                 timeout=timeout,
                 lease=lease,
                 on_held=OnHeld(on_held),
+                park=park,
             )
             return function
 
@@ -226,6 +233,8 @@ class Service:
         self._refuse_on_held(on_held, lease)
         if lease is not None:
             self._refuse_lease(lease, idempotent)
+        if park:
+            self._refuse_park(queue, idempotent)
         return register
 
     @property
@@ -282,6 +291,19 @@ class Service:
             raise DefinitionError(
                 f"@{self.name}.on(…, on_held='wait') stands without a lease to wait for: write "
                 "lease=timedelta(…) beside it."
+            )
+
+    def _refuse_park(self, queue: str | None, idempotent: bool) -> None:
+        if queue is None or not queue.endswith(".fifo"):
+            raise DefinitionError(
+                f"@{self.name}.on(…, park=True) keeps the order of message groups, which only a "
+                'FIFO queue has: give the handler one with queue="….fifo", or leave park out.'
+            )
+        if idempotent or self.table is None:
+            raise DefinitionError(
+                f"@{self.name}.on(…, park=True) keeps messages in the table, and replays them to "
+                "who remembers what it has done: leave idempotent=True out, and give the service "
+                "a table."
             )
 
     def _refuse_lease(self, lease: timedelta, idempotent: bool) -> None:

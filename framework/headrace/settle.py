@@ -108,7 +108,7 @@ class Settler:
                 self._linger,
                 "Message %s was not deleted: %s",
             )
-        await deleting.give(delivery.receipt_handle, delivery.message_id)
+        await deleting.give(delivery.receipt_handle, delivery)
 
     async def _hide(self, delivery: Delivery, outcome: Retry) -> None:
         if outcome.delay is None:
@@ -123,7 +123,7 @@ class Settler:
                 "Message %s keeps its visibility: %s",
             )
         delay = min(max(outcome.delay, timedelta(0)), _LONGEST_DELAY)
-        await hiding.give((delivery.receipt_handle, delay), delivery.message_id)
+        await hiding.give((delivery.receipt_handle, delay), delivery)
 
     async def _dead_letter(self, delivery: Delivery, outcome: DeadLetter) -> Outcome:
         entry = self._letter(delivery, outcome)
@@ -189,11 +189,11 @@ class _Orders(Generic[Entry]):
         async with self._calls:
             return await answers(entries, self._call)
 
-    async def give(self, entry: Entry, message_id: str) -> None:
-        """Hand over one entry; waits only where too many are on their way."""
+    async def give(self, entry: Entry, delivery: Delivery) -> None:
+        """Hand over one entry, about this delivery; waits only where too many are on their way."""
         given = self._batches.post(entry)
         self._given.add(given)
-        given.add_done_callback(partial(self._answered, entry, message_id))
+        given.add_done_callback(partial(self._answered, entry, delivery))
         if len(self._given) + len(self._again) > _MOST_WAITING:
             await asyncio.wait((given,))
 
@@ -206,19 +206,19 @@ class _Orders(Generic[Entry]):
         for again in self._again:
             again.cancel()
 
-    def _answered(self, entry: Entry, message_id: str, given: asyncio.Future[None]) -> None:
+    def _answered(self, entry: Entry, delivery: Delivery, given: asyncio.Future[None]) -> None:
         self._given.discard(given)
         error = None if given.cancelled() else given.exception()
         if error is None:
             return
         if _is_retryable(error):
-            again = asyncio.ensure_future(self._repeat(entry, message_id))
+            again = asyncio.ensure_future(self._repeat(entry, delivery))
             self._again.add(again)
             again.add_done_callback(self._again.discard)
         else:
-            logger.warning(self._failed, message_id, error)
+            self._log(delivery, error)
 
-    async def _repeat(self, entry: Entry, message_id: str) -> None:
+    async def _repeat(self, entry: Entry, delivery: Delivery) -> None:
         error: BaseException | None = None
         for attempt in range(1, _ATTEMPTS):
             await asyncio.sleep(self._randomness.uniform(0, _PAUSE * 2**attempt))
@@ -226,7 +226,10 @@ class _Orders(Generic[Entry]):
             if error is None or not _is_retryable(error):
                 break
         if error is not None:
-            logger.warning(self._failed, message_id, error)
+            self._log(delivery, error)
+
+    def _log(self, delivery: Delivery, error: BaseException) -> None:
+        logger.warning(self._failed, delivery.message_id, error, extra=_fields(delivery))
 
 
 def _is_retryable(error: BaseException) -> bool:
@@ -257,7 +260,26 @@ def _log(delivery: Delivery, outcome: Retry | DeadLetter) -> None:
         outcome.handler or "-",
         shown(outcome.reason),
         exc_info=_worth_showing(delivery, outcome),
+        extra={**_fields(delivery), **_fate(outcome)},
     )
+
+
+def _fields(delivery: Delivery) -> dict[str, object]:
+    """What a log line says of itself where no delivery is bound: when a host hands back what it did
+    not begin."""
+    return {
+        "queue": delivery.queue,
+        "message_id": delivery.message_id,
+        "attempt": delivery.receive_count,
+    }
+
+
+def _fate(outcome: Retry | DeadLetter) -> dict[str, object]:
+    fate: dict[str, object] = {"outcome": "retry" if isinstance(outcome, Retry) else "dead_letter"}
+    if outcome.handler is not None:
+        # As the handler's own lines name it: without its service.
+        fate["handler"] = outcome.handler.partition(".")[2]
+    return fate
 
 
 def _worth_showing(delivery: Delivery, outcome: Retry | DeadLetter) -> BaseException | None:

@@ -12,6 +12,7 @@ from headrace import Ack, DeadLetter, Delivery, Outcome
 from headrace.envelope import Outgoing
 from headrace.events import contract_of
 from headrace.observe.tally import Tally
+from headrace.observer import Observer
 from schemas.notification import CustomerNotified
 from schemas.order import OrderCancelled, OrderConfirmed, OrderPlaced
 
@@ -23,7 +24,7 @@ _STEPS = {
 }
 
 
-class Watch:
+class Watch(Observer):
     """An observer of the demo's services.
 
     Each step of an order is known by the ids of the events that say so: an event that is sent

@@ -110,6 +110,14 @@ async def turn_away(event: RopePulled, tx: Transaction) -> list[BellRang | Write
     raise PoisonMessage("Nobody may pull here.")
 
 
+async def turn_the_first_away(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
+    """Pulls are numbered from 0 in their group."""
+    said = await ring(event, tx)
+    if event.pull.endswith(".0"):
+        raise PoisonMessage("The first may not pull here.")
+    return said
+
+
 async def crack(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
     await ring(event, tx)
     raise ValueError("The bell is cracked.")
@@ -197,6 +205,7 @@ hurried = tower("hurried", ring, timeout=timedelta(seconds=5))
 leased = tower("leased", ring, lease=LEASE)
 awaiting = tower("awaiting", ring, lease=LEASE, on_held="wait")
 cracked = tower("cracked", crack, lease=LEASE, policy=Policy(attempts=2))
+in_waiting = tower("in-waiting", turn_the_first_away, queue="rope.fifo", park=True)
 barred = tower("barred", turn_away, lease=LEASE)
 briefly = tower("briefly", ring, lease=timedelta(seconds=1))
 

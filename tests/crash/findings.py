@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 from headrace.limits import BATCH_GET_KEYS
 from headrace.ports import Item, ItemKey, Ports
 from headrace.topology.model import dead_letter_queue
+from headrace.yard import Yard
 from tests.crash.bells import BellRang, RopePulled, WriteDown, chronicle
 from tests.crash.consumer import body_of, bring_to_an_end, left, send
-from tests.crash.scenarios import Scenario
+from tests.crash.scenarios import Fate, Scenario
 
 Sent: TypeAlias = Mapping[tuple[str, str], Counter[str]]
 
@@ -22,14 +23,15 @@ Sent: TypeAlias = Mapping[tuple[str, str], Counter[str]]
 @dataclass(frozen=True, slots=True)
 class Findings:
     """`sent` counts, by cause and type, the ids of what has reached the chronicle; `letters` by
-    event id; `items` are the table's by partition key. `unmarked` are the pulls whose record
-    need not be done, as nobody has heard of them again."""
+    event id; `items` are the table's by partition key; `parked` are event ids in their order.
+    `unmarked` are the pulls whose record need not be done, as nobody has heard of them again."""
 
     left: int
     sent: Sent
     letters: Counter[str]
     items: Mapping[str, Item]
     unmarked: frozenset[str]
+    parked: Sequence[str]
 
 
 async def findings_after(
@@ -64,9 +66,12 @@ def shortcomings(
     for bell in dict.fromkeys(pull.bell for pull in pulls):
         own = [pull.pull for pull in pulls if pull.bell == bell]
         yield from _wrong_with_bell(scenario, findings, bell, own)
-    for pull in pulls:
-        yield from _wrong_with_pull(scenario, findings, pull.pull)
+    for number, pull in enumerate(pulls):
+        yield from _wrong_with_pull(findings, pull.pull, scenario, scenario.fate_of(number))
         yield from _wrong_with_record(scenario, findings, pull.pull)
+    waiting = [pull.pull for n, pull in enumerate(pulls) if scenario.fate_of(n) == "parked"]
+    if list(findings.parked) != waiting:
+        yield f"{list(findings.parked)} are parked, not {waiting}"
 
 
 def _wrong_with_bell(
@@ -83,8 +88,10 @@ def _wrong_with_bell(
         yield f"{bell} heard {heard}, not {wanted}"
 
 
-def _wrong_with_pull(scenario: Scenario, findings: Findings, pull: str) -> Iterator[str]:
-    done = scenario.fate == "done"
+def _wrong_with_pull(
+    findings: Findings, pull: str, scenario: Scenario, fate: Fate
+) -> Iterator[str]:
+    done = fate == "done"
     times = int(findings.items.get(f"ring#{pull}", {}).get("times", {"N": "0"})["N"])
     if times != int(done and scenario.writes):
         yield f"the second entity of {pull} was changed {times} times"
@@ -92,7 +99,7 @@ def _wrong_with_pull(scenario: Scenario, findings: Findings, pull: str) -> Itera
         ids = findings.sent.get((pull, cls.__name__), Counter())
         if len(ids) != int(done and scenario.says):
             yield f"{cls.__name__} of {pull} was sent under {len(ids)} ids: {dict(ids)}"
-    if bool(findings.letters[pull]) == done:
+    if bool(findings.letters[pull]) != (fate == "dead letter"):
         yield f"{pull} has {findings.letters[pull]} dead letters"
 
 
@@ -143,7 +150,24 @@ async def _found(
         letters=letters_before + Counter(str(metadata["id"]) for metadata in letters),
         items=await _items(scenario, ports, pulls),
         unmarked=unmarked,
+        parked=[parked async for parked in _parked(scenario, ports, pulls)],
     )
+
+
+async def _parked(
+    scenario: Scenario, ports: Ports, pulls: Sequence[RopePulled]
+) -> AsyncIterator[str]:
+    """The event ids of what waits behind a dead letter, in its order."""
+    (handler,) = scenario.service.handlers
+    if not handler.park:
+        return
+    yard = Yard(ports.store, ports.queues, ports.randomness, scenario.table)
+    for bell in dict.fromkeys(pull.bell for pull in pulls):
+        block = await yard.block(handler.consumer, bell)
+        waiting = [] if block is None else await yard.parked(block)
+        assert block is None or block.waiting == len(waiting)
+        for parked in waiting:
+            yield str(json.loads(parked.entry.body)["detail"]["metadata"]["id"])
 
 
 async def _taken(ports: Ports, queue: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from tests.crash.troubles import (
     slow,
 )
 
-Fate: TypeAlias = Literal["done", "dead letter"]
+Fate: TypeAlias = Literal["done", "dead letter", "parked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,10 @@ class Scenario:
     lives before it, each of which ends by itself.
 
     When all is over, each message is gone. By its `fate` it had its effect once, or it is a dead
-    letter without an effect. Then a handler that is `recorded` has a record that is done; a
-    handler that `writes` has changed its entities, and one that `says` anything has been heard.
+    letter without an effect; where the fate is to be parked, the first is a dead letter, and those
+    behind it are in the table, in order, without an effect. Then a handler that is `recorded` has
+    a record that is done; a handler that `writes` has changed its entities, and one that `says`
+    anything has been heard.
     `unmarked` says that the life leaves records behind that are not marked as done, though
     nothing ends it.
     """
@@ -59,6 +61,10 @@ class Scenario:
     says: bool = True
     unmarked: bool = False
     on_emulators: bool = False
+
+    def fate_of(self, number: int) -> Fate:
+        """Of the message of this number, counted from 0."""
+        return "dead letter" if self.fate == "parked" and number == 0 else self.fate
 
     @property
     def queue(self) -> str:
@@ -260,6 +266,24 @@ SCENARIOS: Final = (
         bells.closed,
         goes_wrong=always(refused("send")),
         fate="dead letter",
+    ),
+    # --- parked behind a dead letter ---
+    Scenario("two behind poison", bells.in_waiting, messages=3, same_bell=True, fate="parked"),
+    Scenario(
+        "behind poison that comes again",
+        bells.in_waiting,
+        before=[always(down("delete"))],
+        messages=2,
+        same_bell=True,
+        fate="parked",
+    ),
+    Scenario(
+        "a lost answer to a block and to what is parked",
+        bells.in_waiting,
+        goes_wrong=always(troubles.both(lost("change"), lost("transact"))),
+        messages=2,
+        same_bell=True,
+        fate="parked",
     ),
 )
 

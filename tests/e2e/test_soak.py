@@ -27,7 +27,7 @@ def test_orders_end_once_each_while_workers_are_killed(tmp_path: Path) -> None:
     # `make soak` takes 10,000.
     ended = run(
         "services.soak",
-        "--orders=500",
+        "--orders=250",
         "--seed=1",
         *("--kill-every", "1", "2"),
         environ=DYNOXIDE,
@@ -35,7 +35,7 @@ def test_orders_end_once_each_while_workers_are_killed(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     orders, kills, lost, doubled, unfinished = last_line(ended.stdout)
-    assert (orders, lost, doubled, unfinished) == (500, 0, 0, 0)
+    assert (orders, lost, doubled, unfinished) == (250, 0, 0, 0)
     assert kills > 0
     assert "wrong" not in ended.stdout
     assert list(tmp_path.glob("headrace-soak-*")) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -147,8 +146,8 @@ def what_another_left_is_not_sent(patch: Patch) -> None:
 def correlation_is_lost(patch: Patch) -> None:
     """Every message begins a correlation of its own."""
 
-    def alone(message: Message, *, id: str, now: datetime, cause: Metadata) -> Metadata:
-        metadata = caused_metadata(message, id=id, now=now, cause=cause)
+    def alone(message: Message, *, id: str, **rest: Any) -> Metadata:
+        metadata = caused_metadata(message, id=id, **rest)
         return metadata.model_copy(update={"correlation_id": id})
 
     patch.setattr(pipeline, "caused_metadata", alone)

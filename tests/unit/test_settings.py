@@ -16,11 +16,14 @@ import pytest
 from headrace.errors import ConfigurationError
 from headrace.hosts.settings import (
     LAMBDA,
+    OBSERVE,
     VARIABLES,
     WORKER,
     Address,
     LambdaSettings,
+    ObserveSettings,
     Setting,
+    Settings,
     WorkerSettings,
 )
 
@@ -31,6 +34,7 @@ SECOND = timedelta(seconds=1)
 def test_an_empty_environment_leaves_the_defaults() -> None:
     assert WorkerSettings.from_environment({}) == WorkerSettings()
     assert LambdaSettings.from_environment({}) == LambdaSettings()
+    assert ObserveSettings.from_environment({}) == ObserveSettings()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,31 @@ def test_an_empty_environment_leaves_the_defaults() -> None:
 )
 def test_a_variable_sets_one_field(variable: str, text: str, field: str, value: Any) -> None:
     assert WorkerSettings.from_environment({variable: text}) == WorkerSettings(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("HEADRACE_TRACING", "xray", "tracing", "xray"),
+        ("HEADRACE_TRACING", "OTel", "tracing", "otel"),
+        ("HEADRACE_TRACING", "off", "tracing", "off"),
+        ("HEADRACE_METRICS", "EMF", "metrics", "emf"),
+        ("HEADRACE_METRICS_NAMESPACE", "Shop/staging", "metrics_namespace", "Shop/staging"),
+        ("HEADRACE_METRICS_SECONDS", "0.5", "metrics_interval", 0.5 * SECOND),
+        ("HEADRACE_LOGS", " JSON ", "logs", "json"),
+        ("HEADRACE_LOG_LEVEL", "warning", "log_level", "WARNING"),
+        ("HEADRACE_LOG_PAYLOADS", "on", "log_payloads", True),
+    ],
+)
+def test_a_variable_sets_one_field_of_what_is_told(
+    variable: str, text: str, field: str, value: Any
+) -> None:
+    assert ObserveSettings.from_environment({variable: text}) == ObserveSettings(**{field: value})
+
+
+def test_nothing_is_told_to_aws_and_no_payload_to_anyone_unless_it_is_asked_for() -> None:
+    settings = ObserveSettings()
+    assert (settings.tracing, settings.metrics, settings.log_payloads) == ("off", "off", False)
 
 
 def test_lambda_reads_its_three_variables() -> None:
@@ -136,6 +165,53 @@ def test_a_value_that_cannot_be_used_is_answered_with_what_to_write(
     with pytest.raises(ConfigurationError) as caught:
         WorkerSettings.from_environment({variable: text})
     assert str(caught.value) == f"{variable} is {text!r}: {UNUSABLE[variable][1]}"
+
+
+UNUSABLE_TO_TELL = {
+    "HEADRACE_TRACING": (["x-ray", "on"], "write off, xray or otel."),
+    "HEADRACE_METRICS": (["on", "statsd"], "write off or emf."),
+    "HEADRACE_METRICS_NAMESPACE": (
+        ["a b", "ä", "x" * 256],
+        "write 1 to 255 letters, digits and ._-/#:.",
+    ),
+    "HEADRACE_METRICS_SECONDS": (["0", "-1", "inf", "10s"], SECONDS + "more than 0."),
+    "HEADRACE_LOGS": (["yaml"], "write text or json."),
+    "HEADRACE_LOG_LEVEL": (["CRITICAL", "20"], "write DEBUG, INFO, WARNING or ERROR."),
+    "HEADRACE_LOG_PAYLOADS": (["redacted"], "write on or off."),
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [(name, text) for name, (texts, _) in UNUSABLE_TO_TELL.items() for text in texts],
+)
+def test_what_nobody_can_be_told_by_is_answered_with_what_to_write(
+    variable: str, text: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ObserveSettings.from_environment({variable: text})
+    assert str(caught.value) == f"{variable} is {text!r}: {UNUSABLE_TO_TELL[variable][1]}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("tracing", "XRAY", "'XRAY': give off, xray or otel."),
+        ("metrics", None, "None: give off or emf."),
+        ("metrics_namespace", "", "'': give 1 to 255 letters, digits and ._-/#:."),
+        ("metrics_interval", 10, "10: give a timedelta, more than 0."),
+        ("log_level", logging.INFO, "20: give DEBUG, INFO, WARNING or ERROR."),
+        ("log_payloads", "on", "'on': give True or False."),
+    ],
+)
+def test_code_is_told_how_to_be_told(field: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ObserveSettings(**{field: value})
+    assert str(caught.value) == f"{field} is {said}"
+
+
+def test_every_variable_of_what_is_told_is_known_to_refuse_something() -> None:
+    assert set(UNUSABLE_TO_TELL) == {setting.variable for setting in OBSERVE.values()}
 
 
 def test_every_variable_of_a_worker_is_known_to_refuse_something() -> None:
@@ -226,14 +302,20 @@ def test_every_variable_that_the_project_reads_is_known() -> None:
 # --- what goes with them ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cls", "settings"), [(WorkerSettings, WORKER), (LambdaSettings, LAMBDA)])
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [(WorkerSettings, WORKER), (LambdaSettings, LAMBDA), (ObserveSettings, OBSERVE)],
+)
 def test_every_field_can_be_set_by_the_environment(
-    cls: type[WorkerSettings | LambdaSettings], settings: dict[str, Setting]
+    cls: type[Settings], settings: dict[str, Setting]
 ) -> None:
     assert [field.name for field in fields(cls)] == list(settings)
 
 
-@pytest.mark.parametrize(("title", "settings"), [("Worker", WORKER), ("Lambda", LAMBDA)])
+@pytest.mark.parametrize(
+    ("title", "settings"),
+    [("Worker", WORKER), ("Lambda", LAMBDA), ("Logs, metrics and traces", OBSERVE)],
+)
 def test_the_reference_has_every_setting_with_its_variable(
     title: str, settings: dict[str, Setting]
 ) -> None:

@@ -31,6 +31,7 @@ def delivery(
         receive_count=int(system.get("ApproximateReceiveCount", "1")),
         group_id=system.get("MessageGroupId"),
         fifo=queue.endswith(FIFO_SUFFIX),
+        sequence=system.get("SequenceNumber"),
         sent_at=_instant(system.get("SentTimestamp")),
         trace_header=system.get("AWSTraceHeader"),
         attributes=attributes,

@@ -39,6 +39,7 @@ _SYSTEM_ATTRIBUTES: Final[Sequence[MessageSystemAttributeNameType]] = (
     "SentTimestamp",
     "MessageGroupId",
     "AWSTraceHeader",
+    "SequenceNumber",
 )
 
 

@@ -17,7 +17,7 @@ from headrace.errors import (
     HeadraceError,
 )
 
-from . import check, dev, graph, provision, publish, schemas, topology, worker
+from . import check, dev, dlq, graph, provision, publish, schemas, topology, worker
 
 FAILED: Final = 1
 WRONGLY_USED: Final = 2
@@ -94,3 +94,4 @@ app.command()(topology.topology)
 app.command()(graph.graph)
 app.command()(check.check)
 app.add_typer(schemas.schemas, name="schemas")
+app.add_typer(dlq.dlq, name="dlq")

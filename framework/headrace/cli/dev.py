@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -12,6 +13,9 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
+
+from headrace.hosts.settings import ObserveSettings
+from headrace.observe.logs import configure
 
 from .live import Announced, view
 from .loading import Services, load_services
@@ -72,7 +76,8 @@ def _table(
     """A table that rewrites itself once everything is ready; logs stand above it."""
     from headrace.observe.tally import Counts, Tally
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_handler(console)])
+    level = _log_settings().log_level
+    logging.basicConfig(level=level, format="%(message)s", handlers=[_handler(console)])
     tally = Tally({service.name: Counts() for service in services})
     live = Live(console=console, get_renderable=lambda: view(tally), refresh_per_second=8)
 
@@ -93,7 +98,7 @@ def _lines(
     """One line for each thing that happens."""
     from headrace.observe.tally import Counts
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    configure(_log_settings())
     tally = Announced({service.name: Counts() for service in services})
 
     def ready(config: AwsConfig) -> None:
@@ -101,6 +106,13 @@ def _lines(
 
     yield tally, ready
     print("\n".join(tally.summary()), flush=True)
+
+
+def _log_settings() -> ObserveSettings:
+    """What happens is shown as it is, so without a wish for more only what is wrong is logged."""
+    return ObserveSettings.from_environment(
+        log_level=os.environ.get("HEADRACE_LOG_LEVEL") or "WARNING"
+    )
 
 
 def _handler(console: Console) -> logging.Handler:

@@ -70,6 +70,8 @@ def _type_of(delivery: Delivery) -> str:
 
 def _fate(outcome: Outcome) -> str:
     match outcome:
+        case Ack(parked=True):
+            return "is parked behind another of its group"
         case Ack(duplicate=True):
             return "is a duplicate"
         case Ack():

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.hosts.settings import WorkerSettings
+from headrace.hosts.settings import ObserveSettings, WorkerSettings
+from headrace.observe.logs import configure
 
 from .ending import run_until_stopped
 from .loading import Services, load_services
@@ -101,7 +102,7 @@ def worker(
     variable.
     """
     loaded = load_services(services)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure(ObserveSettings.from_environment())
     settings = WorkerSettings.from_environment(
         concurrency=concurrency,
         prefetch=prefetch,

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -55,12 +56,21 @@ class _Hold:
     beat: asyncio.Task[None] | None = None
     leaving: bool = False
     told: bool = False
+    handled_in: Context | None = None
 
     def lose(self, why: str) -> None:
         self.lost = why
-        logger.warning("Message %s is not held any more: %s", self.delivery.message_id, why)
+        self.warn("Message %s is not held any more: %s", self.delivery.message_id, why)
         if self.limit is not None:
             self.limit.reschedule(asyncio.get_running_loop().time())
+
+    def warn(self, message: str, *args: object) -> None:
+        """In the log of the delivery, as far as that is being handled."""
+        if self.handled_in is not None:
+            self.handled_in.run(logger.warning, message, *args)
+            return
+        fields = {"queue": self.delivery.queue, "message_id": self.delivery.message_id}
+        logger.warning(message, *args, extra={**fields, "attempt": self.delivery.receive_count})
 
 
 class Heartbeat:
@@ -96,6 +106,7 @@ class Heartbeat:
             raise CutShort(hold.lost)
         limit = asyncio.timeout(None)
         hold.began, hold.limit = self._now(), limit
+        hold.handled_in = copy_context()
         try:
             async with limit:
                 yield
@@ -104,7 +115,7 @@ class Heartbeat:
                 raise
             raise CutShort(str(hold.lost)) from None
         finally:
-            hold.began = hold.limit = None
+            hold.began = hold.limit = hold.handled_in = None
 
     def is_lost(self, delivery: Delivery) -> bool:
         """Whether somebody else may have the message by now."""
@@ -240,7 +251,7 @@ class Heartbeat:
             running = timedelta(seconds=asked - hold.began)
             if running >= _LONG:
                 hold.told = True
-                logger.warning(
+                hold.warn(
                     "Message %s has been handled for %d minutes and is kept hidden meanwhile: if "
                     "its handler hangs, give that a timeout=.",
                     hold.delivery.message_id,

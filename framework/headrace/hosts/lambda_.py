@@ -20,13 +20,16 @@ from headrace.batch import Batch, Lane, Settle, in_lanes, one_by_one
 from headrace.errors import HeadraceError
 from headrace.hosts.deadline import Deadline
 from headrace.hosts.execution_environment import ExecutionEnvironment, LambdaContext, OpenPorts
-from headrace.hosts.settings import LambdaSettings
-from headrace.observer import Observer, Unobserved
+from headrace.hosts.observing import observing
+from headrace.hosts.settings import LambdaSettings, ObserveSettings
+from headrace.observe.logs import configure
+from headrace.observer import Observer
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.pipeline import Pipeline, running
 from headrace.ports import Delivery
 from headrace.service import Service
 from headrace.settle import Settler
+from headrace.tracing import Tracer
 from headrace.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ class LambdaHandler:
         settings: LambdaSettings | None = None,
         concurrency: int | None = None,
         observer: Observer | None = None,
+        tracer: Tracer | None = None,
         ports: OpenPorts = open_ports,
     ) -> None:
         self._service = service
@@ -56,7 +60,10 @@ class LambdaHandler:
         self._settings = (
             settings if concurrency is None else replace(settings, concurrency=concurrency)
         )
-        self._observer = observer or Unobserved()
+        telling = ObserveSettings.from_environment()
+        if telling.logs == "json":
+            configure(telling)
+        self._told = observing(telling, observer, tracer)
         self._open_ports = ports
         self._environment = ExecutionEnvironment(self._open)
         self._config = AwsConfig()
@@ -95,6 +102,7 @@ class LambdaHandler:
             # The environment may be frozen from the answer on. But an answer that comes too late
             # fails the whole batch, and what is flushed here can be lost without harm.
             await _within(deadline.until_answer, pipeline.flush())
+            self._told.flush()
 
     async def _handle_batch(
         self,
@@ -105,6 +113,7 @@ class LambdaHandler:
         ports = pipeline.ports
         settler = Settler(ports.queues, ports.clock, ports.randomness, deletes=False, linger=0.002)
         outcomes: dict[str, Outcome] = {}
+        self._told.tracer.received(self._service.name, self._service.name, _trace_headers(records))
         deliveries = self._deliveries(records, deadline.at)
         lanes = in_lanes(list(deliveries)) if _is_fifo(records) else one_by_one(deliveries)
         batch = self._batch(pipeline, settler.settle, deadline)
@@ -164,7 +173,7 @@ class LambdaHandler:
             settle,
             turns=Turns(self._settings.concurrency, per_tenant=self._settings.per_tenant),
             stay=deadline.stay,
-            observer=self._observer,
+            observer=self._told.observer,
             closing=lambda: deadline.is_near,
         )
 
@@ -173,7 +182,7 @@ class LambdaHandler:
         self._config = AwsConfig.from_environment()
         async with (
             self._open_ports(self._config) as ports,
-            running(self._service, ports, self._observer) as pipeline,
+            running(self._service, ports, self._told.observer, self._told.tracer) as pipeline,
         ):
             yield pipeline
 
@@ -184,15 +193,20 @@ def lambda_handler(
     settings: LambdaSettings | None = None,
     concurrency: int | None = None,
     observer: Observer | None = None,
+    tracer: Tracer | None = None,
 ) -> LambdaHandler:
     """The Lambda entry point of a service: `handler = lambda_handler(inventory)`.
 
     `concurrency`, which bounds how many deliveries of a batch are handled at a time, is short for
     the `settings` of that name; without settings, the environment gives them. The event source
     mapping must set `FunctionResponseTypes: [ReportBatchItemFailures]`; without it Lambda
-    deletes failed messages with the rest. Raises `ConfigurationError`.
+    deletes failed messages with the rest. The environment also says what is told of the work,
+    beside what `observer` is told; a `tracer` takes the place of its own. Raises
+    `ConfigurationError`.
     """
-    handler = LambdaHandler(service, settings=settings, concurrency=concurrency, observer=observer)
+    handler = LambdaHandler(
+        service, settings=settings, concurrency=concurrency, observer=observer, tracer=tracer
+    )
     preload()
     return handler
 
@@ -205,6 +219,12 @@ def _sqs_records(event: object) -> Sequence[Mapping[str, Any]] | None:
     ):
         return None
     return records
+
+
+def _trace_headers(records: Iterable[Mapping[str, Any]]) -> Iterator[str | None]:
+    for record in records:
+        attributes = record.get("attributes")
+        yield attributes.get("AWSTraceHeader") if isinstance(attributes, Mapping) else None
 
 
 def _is_fifo(records: Sequence[Mapping[str, Any]]) -> bool:

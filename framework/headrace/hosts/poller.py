@@ -55,6 +55,7 @@ class Poller:
     ) -> None:
         ports, service = pipeline.ports, pipeline.service
         self._queue = queue
+        self._pipeline = pipeline
         self._ports = ports
         self._settings = settings
         wanted = settings.visibility or service.queue_settings.visibility
@@ -184,6 +185,8 @@ class Poller:
             if _has_result(receiving):
                 deliveries = receiving.result()
                 count, taken = len(deliveries), self._begin(deliveries)
+                if deliveries:
+                    self._tell(deliveries)
             self._room.give(room - taken)
         receiving.result()
         self._say_received(count, room)
@@ -220,6 +223,10 @@ class Poller:
             self._lanes[task] = lane
             task.add_done_callback(self._end)
         return len(lanes)
+
+    def _tell(self, deliveries: Sequence[Delivery]) -> None:
+        service, tracer = self._pipeline.service.name, self._pipeline.tracer
+        tracer.received(service, self._queue, (delivery.trace_header for delivery in deliveries))
 
     def _end(self, lane: asyncio.Task[None]) -> None:
         left = self._lanes.pop(lane).left

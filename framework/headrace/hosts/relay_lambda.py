@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,9 @@ from headrace.aws.client import open_ports, preload
 from headrace.aws.config import AwsConfig
 from headrace.errors import NoTable
 from headrace.hosts.execution_environment import ExecutionEnvironment, LambdaContext, OpenPorts
+from headrace.hosts.observing import observing
+from headrace.hosts.settings import ObserveSettings
+from headrace.observe.logs import configure
 from headrace.observer import Observer
 from headrace.pipeline import require_bus
 from headrace.ports import Item
@@ -55,7 +58,10 @@ class RelayHandler:
                 "this function."
             )
         self._service = service
-        self._observer = observer
+        telling = ObserveSettings.from_environment()
+        if telling.logs == "json":
+            configure(telling)
+        self._told = observing(telling, observer)
         self._open_ports = ports
         self._environment = ExecutionEnvironment(self._open)
 
@@ -69,23 +75,29 @@ class RelayHandler:
         """
         records = _stream_records(event)
         if records is None:
-            return self._environment.run(lambda relay: _sweep(relay, _time_left(context)))
+            return self._run(lambda relay: _sweep(relay, _time_left(context)))
         waiting = _waiting(records, self._service.name)
         if not waiting:
             # The usual batch: other items, and records that were sent by those who wrote them.
             return _answer([])
-        return self._environment.run(lambda relay: _send(relay, waiting, _time_left(context)))
+        return self._run(lambda relay: _send(relay, waiting, _time_left(context)))
 
     def close(self) -> None:
         """Flush and close everything; the next invocation starts afresh. For tests: Lambda
         itself never says goodbye."""
         self._environment.close()
 
+    def _run(self, invoke: Callable[[Relay], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        try:
+            return self._environment.run(invoke)
+        finally:
+            self._told.flush()
+
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Relay]:
         async with self._open_ports(AwsConfig.from_environment()) as ports:
             await require_bus(self._service, ports, self._service.emits)
-            relay = Relay(self._service, ports, self._observer)
+            relay = Relay(self._service, ports, self._told.observer)
             yield relay
             await relay.flush()
 

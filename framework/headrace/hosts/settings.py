@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from headrace.errors import ConfigurationError
 from headrace.limits import SQS_MAX_VISIBILITY, SQS_MAX_WAIT
@@ -116,6 +117,46 @@ class LambdaSettings:
         return cls(**_read(LAMBDA, environ, given))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveSettings:
+    """What a host tells of its work, and whom. Raises `ConfigurationError` for values that cannot
+    be used, all of them in one."""
+
+    tracing: str = "off"
+    """Whom traces are sent to: `off`, `xray` (X-Ray's daemon, at `AWS_XRAY_DAEMON_ADDRESS`) or
+    `otel` (the provider that the OpenTelemetry API has). `HEADRACE_TRACING`."""
+
+    metrics: str = "off"
+    """How metrics are written: `off`, or `emf`, CloudWatch's embedded metric format, to standard
+    output. `HEADRACE_METRICS`."""
+
+    metrics_namespace: str = "headrace"
+    """Of these metrics in CloudWatch. `HEADRACE_METRICS_NAMESPACE`."""
+
+    metrics_interval: timedelta = timedelta(seconds=10)
+    """How often a worker writes them; more than 0. Lambda does at the end of each invocation.
+    `HEADRACE_METRICS_SECONDS`."""
+
+    logs: str = "text"
+    """How log lines are written: `text`, or `json`, one object a line. `HEADRACE_LOGS`."""
+
+    log_level: str = "INFO"
+    """The least level that is written: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+    `HEADRACE_LOG_LEVEL`."""
+
+    log_payloads: bool = False
+    """Log the payload of each message that is handled, without the fields that its class marks as
+    sensitive. `HEADRACE_LOG_PAYLOADS`: on or off."""
+
+    def __post_init__(self) -> None:
+        _refuse_unusable(self, OBSERVE)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Self:
+        """As `WorkerSettings.from_environment`."""
+        return cls(**_read(OBSERVE, environ, given))
+
+
 # --- what a value may be ---------------------------------------------------------------
 
 
@@ -172,6 +213,19 @@ def _place(variable: str) -> Setting:
     )
 
 
+def _choice(variable: str, *words: str, parse: Callable[[str], str] = str.lower) -> Setting:
+    wanted = f"{', '.join(words[:-1])} or {words[-1]}"
+    return Setting(variable, parse, lambda value: value in words, wanted, wanted)
+
+
+def _name(variable: str) -> Setting:
+    def accepts(value: Any) -> bool:
+        return isinstance(value, str) and _NAMESPACE.fullmatch(value) is not None
+
+    wanted = "1 to 255 letters, digits and ._-/#:"
+    return Setting(variable, str, accepts, wanted, wanted)
+
+
 def _seconds(text: str) -> timedelta:
     return timedelta(seconds=float(text))
 
@@ -207,6 +261,7 @@ def _is_address(value: Any) -> bool:
     )
 
 
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9._/#:-]{1,255}")
 _NOTHING: Final = timedelta(0)
 _MORE_THAN_NOTHING: Final = timedelta.resolution
 
@@ -236,6 +291,19 @@ LAMBDA: Final[Mapping[str, Setting]] = {
 }
 """The fields of `LambdaSettings`."""
 
+OBSERVE: Final[Mapping[str, Setting]] = {
+    "tracing": _choice("HEADRACE_TRACING", "off", "xray", "otel"),
+    "metrics": _choice("HEADRACE_METRICS", "off", "emf"),
+    "metrics_namespace": _name("HEADRACE_METRICS_NAMESPACE"),
+    "metrics_interval": _duration("HEADRACE_METRICS_SECONDS", "more than 0", _MORE_THAN_NOTHING),
+    "logs": _choice("HEADRACE_LOGS", "text", "json"),
+    "log_level": _choice(
+        "HEADRACE_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR", parse=str.upper
+    ),
+    "log_payloads": _switch("HEADRACE_LOG_PAYLOADS"),
+}
+"""The fields of `ObserveSettings`."""
+
 _READ_ELSEWHERE: Final = (
     "HEADRACE_AWS_PORT",
     "HEADRACE_DYNOXIDE",
@@ -247,9 +315,15 @@ _READ_ELSEWHERE: Final = (
 )
 
 VARIABLES: Final = frozenset(
-    [*_READ_ELSEWHERE, *(setting.variable for setting in [*WORKER.values(), *LAMBDA.values()])]
+    [
+        *_READ_ELSEWHERE,
+        *(s.variable for s in [*WORKER.values(), *LAMBDA.values(), *OBSERVE.values()]),
+    ]
 )
 """Every variable that begins with `HEADRACE_` and means something, here or elsewhere."""
+
+
+Settings: TypeAlias = WorkerSettings | LambdaSettings | ObserveSettings
 
 
 # --- reading ---------------------------------------------------------------------------
@@ -288,9 +362,7 @@ def _parsed(setting: Setting, text: str) -> Any:
         return text
 
 
-def _refuse_unusable(
-    chosen: WorkerSettings | LambdaSettings, settings: Mapping[str, Setting]
-) -> None:
+def _refuse_unusable(chosen: Settings, settings: Mapping[str, Setting]) -> None:
     wrong = [
         f"{name} is {_shown(value)}: give {settings[name].given}."
         for name, value in _chosen(chosen)
@@ -300,7 +372,7 @@ def _refuse_unusable(
         raise ConfigurationError("\n".join(wrong))
 
 
-def _chosen(settings: WorkerSettings | LambdaSettings) -> Iterator[tuple[str, Any]]:
+def _chosen(settings: Settings) -> Iterator[tuple[str, Any]]:
     """Every field that has not its default."""
     for field in fields(settings):
         value = getattr(settings, field.name)

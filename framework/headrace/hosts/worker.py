@@ -14,14 +14,16 @@ from datetime import timedelta
 from typing import Final
 
 from headrace.aws.client import open_ports
+from headrace.hosts.observing import flushing, observing
 from headrace.hosts.poller import Poller
 from headrace.hosts.pulse import Pulse
-from headrace.hosts.settings import Address, WorkerSettings
+from headrace.hosts.settings import Address, ObserveSettings, WorkerSettings
 from headrace.observer import Observer, Unobserved
 from headrace.pipeline import Pipeline, running
 from headrace.ports import Clock, Ports
 from headrace.relay import Relay
 from headrace.service import Service
+from headrace.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ async def run_worker(
     settings: WorkerSettings | None = None,
     concurrency: int | None = None,
     observer: Observer | None = None,
+    tracer: Tracer | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Run services until SIGTERM, SIGINT or `stop`; then finish what runs, and return. A second
@@ -109,21 +112,26 @@ async def run_worker(
 
     `concurrency`, the number of deliveries handled at a time per queue, is short for the
     `settings` of that name; without settings, the environment gives them. Without `ports`, the
-    environment says which AWS to use. Raises `ConfigurationError`, and `NotProvisioned` if a
-    queue or the bus is not there.
+    environment says which AWS to use. The environment also says what is told of the work, beside
+    what `observer` is told; a `tracer` takes the place of its own.
+
+    Raises `ConfigurationError`, and `NotProvisioned` if a queue or the bus is not there.
     """
     settings = settings or WorkerSettings.from_environment()
     if concurrency is not None:
         settings = replace(settings, concurrency=concurrency)
+    telling = ObserveSettings.from_environment()
+    told = observing(telling, observer, tracer)
     stop, hurry = stop or asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(flushing(told, telling))
         if ports is None:
             ports = await stack.enter_async_context(open_ports())
         pipelines = [
-            await stack.enter_async_context(running(service, ports, observer))
+            await stack.enter_async_context(running(service, ports, told.observer, told.tracer))
             for service in services
         ]
-        worker = Worker(pipelines, settings=settings, observer=observer)
+        worker = Worker(pipelines, settings=settings, observer=told.observer)
         if settings.health is not None:
             await stack.enter_async_context(_health(worker, settings.health, stop, ports.clock))
         if settings.scale_in_protection:

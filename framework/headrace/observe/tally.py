@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from headrace.envelope import Outgoing
+from headrace.observer import Observer
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Delivery
 
@@ -24,7 +25,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Tally:
+class Tally(Observer):
     """An observer that counts, and remembers the last few things that happened."""
 
     services: dict[str, Counts] = field(default_factory=dict)
@@ -39,6 +40,8 @@ class Tally:
         counts = self._of(service)
         counts.in_flight -= 1
         match outcome:
+            case Ack(parked=True):
+                self.recent.append(f"{service} parks a message behind another of its group")
             case Ack(duplicate=True):
                 counts.duplicates += 1
             case Ack():

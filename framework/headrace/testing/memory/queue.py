@@ -19,6 +19,8 @@ from headrace.testing.memory.latitude import Latitude
 from headrace.topology.model import Queue
 
 DEDUPLICATION_WINDOW: Final = timedelta(minutes=5)
+_FIRST: Final = 18_849_496_460_467_696_128
+"""About where SQS begins to count; the numbers of a queue are text of 20 digits."""
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -34,6 +36,7 @@ class Message:
     receive_count: int = 0
     receipt: str | None = None
     received_at: datetime | None = None
+    sequence: int | None = None
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class MemoryQueue:
     messages: dict[str, Message] = field(default_factory=dict)
     _hidden: dict[str, Message] = field(default_factory=dict)
     _oldest: datetime = _NEVER
+    _last: int = _FIRST
     _seen: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
     _watching: dict[object, Callable[[], None]] = field(default_factory=dict)
 
@@ -99,6 +103,9 @@ class MemoryQueue:
             self.keep(Message(str(self.uuid()), entry, sent_at=now, due=due), now)
 
     def keep(self, message: Message, now: datetime) -> None:
+        if self.spec.fifo:
+            self._last += 1
+            message.sequence = self._last
         self.messages[message.id] = message
         self._oldest = min(self._oldest, message.sent_at)
         if message.due > now:
@@ -176,6 +183,7 @@ class MemoryQueue:
             receive_count=message.receive_count,
             group_id=entry.group_id,
             fifo=self.spec.fifo,
+            sequence=None if message.sequence is None else str(message.sequence),
             sent_at=message.sent_at,
             trace_header=entry.trace_header,
             attributes=dict(entry.attributes),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from headrace.envelope import Outgoing
+from headrace.observer import Observer
 from headrace.outcome import Ack, Outcome
 from headrace.ports import Delivery
 from headrace.testing.letters import name_of
@@ -15,7 +16,7 @@ from headrace.testing.simulation.wire import ENOUGH
 from headrace.testing.simulation.wording import ids_in
 
 
-class Watch:
+class Watch(Observer):
     """Observes the workers of a run: for the trace, and for what took effect."""
 
     def __init__(self, loop: SimulatedLoop, trace: Trace, on_progress: Callable[[], None]) -> None:

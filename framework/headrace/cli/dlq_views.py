@@ -1,0 +1,317 @@
+"""How dead letters are shown: as tables, as JSON, as progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from headrace.dlq.groups import Group, fingerprint, named
+from headrace.dlq.redrive import Watcher
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from headrace.dlq.fates import Fate
+    from headrace.dlq.letters import Letter
+    from headrace.dlq.records import Standing
+    from headrace.dlq.redrive import Plan, Report
+
+_LONG = ("event", "handler", "what", "reason", "reason of one")
+_MOST = 200
+"""Characters of a reason in a table."""
+
+_UNBROKEN = 1_000
+"""Columns where there is no terminal: a file or another program has no edge."""
+
+_SHOWN = 5
+
+_NOT_SHOWN = (
+    "The body cannot be decoded, so it is not known what in it is sensitive: --raw shows it as it "
+    "is."
+)
+
+
+def console() -> Console:
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(width=_UNBROKEN, highlight=False)
+
+
+# --- tables ------------------------------------------------------------------------------
+
+
+def letter_rows(letters: Sequence[Letter], *, as_json: bool) -> None:
+    if as_json:
+        _json_lines({**letter.as_json(), "group": fingerprint(letter)} for letter in letters)
+        return
+    table = _table("group", "id", "given up", "event", "handler", "reason")
+    for letter in letters:
+        table.add_row(
+            fingerprint(letter),
+            letter.original_id,
+            _time(letter.last_time),
+            _line(named(letter)),
+            _line(letter.handler or "-"),
+            _line(letter.reason),
+        )
+    console().print(table if letters else "There are no dead letters to be seen.")
+
+
+def group_rows(groups: Sequence[Group], *, as_json: bool) -> None:
+    if as_json:
+        _json_lines(group.as_json() for group in groups)
+        return
+    table = _table("group", "letters", "first", "last", "what", "reason of one", "its id")
+    for group in groups:
+        table.add_row(
+            group.fingerprint,
+            f"{len(group.letters):,}",
+            _time(group.first_time),
+            _time(group.last_time),
+            _line(group.cause),
+            _line(group.example.reason),
+            group.example.original_id,
+        )
+    console().print(table if groups else "There are no dead letters to be seen.")
+
+
+def _table(*columns: str) -> Table:
+    """Only what can be said in fewer words gives way where there is little room."""
+    table = Table(box=SIMPLE_HEAD, header_style="dim")
+    for column in columns:
+        gives_way = column in _LONG
+        justify: Literal["left", "right"] = "right" if column == "letters" else "left"
+        table.add_column(column, no_wrap=not gives_way, justify=justify)
+    return table
+
+
+def _json_lines(rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
+        print(orjson.dumps(row).decode())
+
+
+def _time(time: datetime | None) -> str:
+    return "-" if time is None else time.astimezone().strftime("%m-%d %H:%M:%S")
+
+
+def _line(text: str) -> Text:
+    """On one line, and never read as markup: a sender may have written it."""
+    words = " ".join(text.split())
+    cut = words if len(words) <= _MOST else f"{words[: _MOST - 1]}…"
+    return Text(cut, no_wrap=True, overflow="ellipsis")
+
+
+# --- one letter --------------------------------------------------------------------------
+
+
+def shown_letter(
+    letter: Letter, standing: Standing, service: str, *, raw: bool, as_json: bool
+) -> None:
+    body = _body(letter, raw=raw)
+    records = {name: _record(record) for name, record in standing.records.items()}
+    if as_json:
+        fields = {**letter.as_json(), "group": fingerprint(letter), "records": records}
+        print(orjson.dumps({**fields, "body": body, "unreadable": letter.unreadable}).decode())
+        return
+    for name, value in _facts(letter):
+        print(f"{name:<12} {value}")
+    for name, record in records.items():
+        print(f"{'inbox':<12} {name}: {record}")
+    print(f"{'next':<12} {_next(letter, standing, service)}")
+    print()
+    print(body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False))
+
+
+def _facts(letter: Letter) -> Iterable[tuple[str, object]]:
+    note, delivery = letter.note, letter.delivery
+    yield "letter", letter.original_id
+    if letter.id != letter.original_id:
+        yield "in SQS now", letter.id
+    yield "group", fingerprint(letter)
+    yield "queue", letter.source
+    yield "event", f"{named(letter)}, {letter.event_id or 'without an id that can be read'}"
+    yield "given up by", letter.handler or "-"
+    yield "attempts", note.attempts or "-"
+    yield "first", letter.first_time or "-"
+    yield "last", letter.last_time or "-"
+    if delivery.group_id is not None:
+        yield "msg group", delivery.group_id
+    if note.correlation_id is not None:
+        yield "correlation", note.correlation_id
+    yield "reason", letter.reason
+    if letter.reconstructed:
+        yield "", "This reason was not written down: it is put together from what is known now."
+    if letter.error is not None:
+        yield "error", letter.error
+    for frame in note.frames:
+        yield "  in", frame
+    if note.redrive is not None:
+        yield "redriven", f"by the run {note.redrive}, and failed again"
+    if letter.unreadable and letter.unreadable != letter.reason:
+        yield "unreadable", letter.unreadable
+
+
+def _body(letter: Letter, *, raw: bool) -> Any:
+    """What the message says; without what its fields say is sensitive, unless it is wanted raw."""
+    if raw:
+        try:
+            return json.loads(letter.delivery.body)
+        except ValueError:
+            return letter.delivery.body
+    from headrace.observe.redaction import redacted
+
+    said = _unread(letter) if letter.message is None else redacted(letter.message)
+    return said if isinstance(said, str) else {"detail-type": letter.name, "data": said}
+
+
+def _unread(letter: Letter) -> dict[str, Any] | str:
+    """What a body says that cannot be decoded, as far as it is known what in it is sensitive."""
+    from headrace.dlq.edits import InvalidEdit, payload_in
+    from headrace.events import registry
+    from headrace.observe.redaction import redacted_payload
+
+    cls = registry.find(letter.name or "")
+    try:
+        if cls is not None:
+            return redacted_payload(cls, payload_in(json.loads(letter.delivery.body)))
+    except (ValueError, InvalidEdit):
+        return _NOT_SHOWN
+    return _NOT_SHOWN
+
+
+def _record(record: Any) -> str:
+    if record is None:
+        return "no record, so it has not committed"
+    if record.outgoing:
+        return f"{record.status.value}, {len(record.outgoing)} messages may not be out"
+    failures = f", {record.failures} failures" if record.failures else ""
+    return f"{record.status.value}{failures}"
+
+
+def _next(letter: Letter, standing: Standing, service: str) -> str:
+    redrive = f"`headrace dlq redrive {service} --id {letter.original_id}`"
+    drop = f"`headrace dlq drop {service} --id {letter.original_id}`"
+    if standing.done:
+        return f"It is done: {redrive} only deletes it."
+    if standing.stands:
+        return (
+            f"Its effects stand: {redrive} sends what is left of its messages, and so does {drop}."
+        )
+    if letter.unreadable:
+        return (
+            "The code here cannot read it: deploy what can, or mend it with --body, then "
+            f"{redrive}. If nobody needs it, {drop}."
+        )
+    return f"Mend what the reason says, deploy, then {redrive}. If nobody needs it, {drop}."
+
+
+# --- progress ----------------------------------------------------------------------------
+
+
+class Lines(Watcher):
+    """Says what a run does, a line each."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.clear()
+
+    def begin(self, total: int) -> None:
+        """The letters are known, and are sent from now on."""
+
+    def clear(self) -> None:
+        """Something else is to be printed."""
+
+    def already(self, letters: Sequence[Letter]) -> None:
+        print(f"{len(letters):,} were done before, and are deleted", flush=True)
+
+    def step(self, group: Group, letters: Sequence[Letter], *, canary: bool) -> None:
+        what = f"canary of {group.fingerprint} ({group.cause})" if canary else group.fingerprint
+        print(f"{what}: {len(letters):,} sent back", flush=True)
+
+    def said(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class Progress(Lines):
+    """Shows a bar, and above it what there is to say."""
+
+    def __init__(self) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), transient=True
+        )
+        self._letters = self._bar.add_task("Reading", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def begin(self, total: int) -> None:
+        self._bar.update(self._letters, description="Redriving", total=total, completed=0)
+        self._bar.start()
+
+    def clear(self) -> None:
+        self._bar.stop()
+
+    def read(self, count: int) -> None:
+        self._bar.update(self._letters, completed=count)
+
+    def already(self, letters: Sequence[Letter]) -> None:
+        self._bar.advance(self._letters, len(letters))
+
+    def step(self, group: Group, letters: Sequence[Letter], *, canary: bool) -> None:
+        what = "Canary" if canary else f"{len(letters):,}"
+        self._bar.update(self._letters, description=f"{what} of {group.fingerprint}")
+
+    def settled(self, fate: Fate) -> None:
+        self._bar.advance(self._letters)
+
+    def said(self, text: str) -> None:
+        self._bar.console.print(_line(text))
+
+
+def show_summary(report: Report, plan: Plan) -> None:
+    for line in _summary(report, plan):
+        print(line)
+
+
+def _summary(report: Report, plan: Plan) -> Iterable[str]:
+    counts = (
+        (len(report.done), "done"),
+        (len(report.already), "done before, and only deleted"),
+        (len(report.assumed), "not seen again"),
+    )
+    said = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+    yield f"{plan.source}: {said or 'nothing was sent back'}."
+    if report.assumed:
+        yield f"Of those not seen again: {report.assumed[0].why}"
+    troubles = (
+        ("failed again", [(fate.letter, fate.why) for fate in report.failed]),
+        ("are not known to be done", [(fate.letter, fate.why) for fate in report.unknown]),
+        ("were not taken by SQS", report.unsent),
+        ("cannot be sent back so", report.unfit),
+    )
+    for what, letters in troubles:
+        if letters:
+            yield f"{len(letters):,} {what}:"
+            yield from (f"  {letter.original_id}: {why}" for letter, why in letters[:_SHOWN])
+            if letters[_SHOWN:]:
+                yield f"  and {len(letters) - _SHOWN:,} more"
+    if report.stopped:
+        yield f"Stopped. {report.left:,} more were not sent back, and stay as they are."

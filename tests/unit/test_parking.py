@@ -1,0 +1,418 @@
+"""What stands behind a message that was given up waits in the table, and comes in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from headrace import Delivery, Entity, Event, Metadata, PoisonMessage, Service, Transaction
+from headrace.dead_letter import NOTE_ATTRIBUTE
+from headrace.errors import DefinitionError, Unreachable
+from headrace.hosts.settings import WorkerSettings
+from headrace.hosts.worker import Worker
+from headrace.parking import Block
+from headrace.pipeline import running
+from headrace.ports import Attribute, Ports, QueueEntry
+from headrace.testing import delivery_of
+from headrace.testing.memory import MemoryCloud, memory_ports
+from headrace.topology.derive import topology
+from headrace.yard import Yard
+from tests.crash.skipping import LoopClock
+from tests.unit.timeless import timeless
+
+GROUPS = 50
+EACH = 20
+POISONED = 10
+
+
+class WagonCame(Event, source="shunting.yard"):
+    track: str
+    number: int
+    load: str = ""
+
+
+class Track(Entity, pk="track#{name}"):
+    """What was handled on it, in its order, as it was committed."""
+
+    name: str
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass
+class Station:
+    """A service with one FIFO queue, and the wagons that it cannot handle for now."""
+
+    broken: set[tuple[str, int]] = field(default_factory=set)
+    runs: list[tuple[str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.service = Service("station")
+
+        @self.service.on(WagonCame, queue="track.fifo", park=True)
+        async def shunt(event: WagonCame, tx: Transaction, meta: Metadata, at: Delivery) -> None:
+            self.runs.append((event.track, event.number))
+            if (event.track, event.number) in self.broken:
+                raise PoisonMessage(f"Wagon {event.number} has no wheels.")
+            track = await tx.get(Track, event.track) or Track(name=event.track)
+            tx.put(track.model_copy(update={"numbers": (*track.numbers, event.number)}))
+
+        self.cloud: MemoryCloud[Any] = memory_ports(clock=LoopClock())
+        self.cloud.provision(topology(self.service))
+        self.yard = Yard(
+            self.cloud.store, self.cloud.queues, self.cloud.ports.randomness, "station"
+        )
+
+    @property
+    def queue(self) -> str:
+        return self.service.queues[0]
+
+    @property
+    def letters(self) -> list[QueueEntry]:
+        return self.cloud.queues.peek("station-track-dlq.fifo")
+
+    async def come(self, track: str, *numbers: int, load: str = "") -> None:
+        for number in numbers:
+            event = WagonCame(track=track, number=number, load=load)
+            body = delivery_of(event, self.queue, id=f"{track}-{number}").body
+            entry = QueueEntry(body, group_id=track, attributes={"colour": Attribute("red")})
+            await self.cloud.queues.send(self.queue, [entry])
+
+    async def work(self, ports: Ports | None = None) -> None:
+        """Run a worker until the queue is empty."""
+        async with self.working(ports):
+            async with asyncio.timeout(3600):
+                while not self.cloud.queues.is_empty(self.queue):
+                    changed = asyncio.Event()
+                    unwatch = self.cloud.queues.watch(self.queue, changed.set)
+                    await changed.wait()
+                    unwatch()
+
+    @asynccontextmanager
+    async def working(self, ports: Ports | None = None) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        async with running(self.service, ports or self.cloud.ports) as pipeline:
+            settings = WorkerSettings(concurrency=10, prefetch=40)
+            worker = asyncio.create_task(Worker([pipeline], settings=settings).run(stop))
+            try:
+                yield
+            finally:
+                stop.set()
+                await worker
+
+    async def numbers(self, *tracks: str) -> dict[str, list[int]]:
+        """What was handled on each, in the order in which it was committed."""
+        found = {
+            item["name"]["S"]: [int(n["N"]) for n in item["numbers"]["L"]]
+            for item in self.cloud.store.items("station")
+            if "numbers" in item
+        }
+        return {track: found.get(track, []) for track in tracks}
+
+    async def redrive(self, track: str) -> None:
+        """Send the first dead letter of a group back as it is, with its note."""
+        dlq = "station-track-dlq.fifo"
+        (letter,) = await self.cloud.queues.receive(dlq, limit=1, wait=timedelta(0))
+        assert letter.group_id == track
+        entry = QueueEntry(
+            letter.body,
+            group_id=letter.group_id,
+            deduplication_id=f"again-{letter.message_id}",
+            attributes=letter.attributes,
+        )
+        await self.cloud.queues.send(self.queue, [entry])
+        await self.cloud.queues.delete(dlq, [letter.receipt_handle])
+
+    def dying(self, method: str) -> Yard:
+        """A yard whose process ends within its first replay: at the second `send`, or between the
+        first and its `transact`."""
+        queues: Any = self.cloud.queues
+        store: Any = self.cloud.store
+        if method == "send":
+            queues = _Failing(queues, method, after=1)
+        else:
+            store = _Failing(store, method)
+        return Yard(store, queues, self.cloud.ports.randomness, "station")
+
+    async def block(self, track: str) -> Block:
+        block = await self.yard.block("station.shunt", track)
+        assert block is not None
+        return block
+
+    async def parked(self, track: str) -> list[str]:
+        return [p.message_id for p in await self.yard.parked(await self.block(track))]
+
+
+@timeless
+async def test_those_behind_a_message_that_was_given_up_wait_in_their_order() -> None:
+    station = Station(broken={("a", 2)})
+    await station.come("a", 1, 2, 3, 4)
+    await station.come("b", 1, 2)
+    await station.work()
+    assert await station.numbers("a", "b") == {"a": [1], "b": [1, 2]}
+    assert len(station.letters) == 1
+    assert (await station.block("a")).waiting == 2
+    assert len(await station.parked("a")) == 2
+    assert await station.yard.block("station.shunt", "b") is None
+
+
+@timeless
+async def test_what_comes_later_waits_too() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1)
+    await station.work()
+    await station.come("a", 2, 3)
+    await station.work()
+    assert await station.numbers("a") == {"a": []}
+    assert (await station.block("a")).waiting == 2
+
+
+@timeless
+async def test_a_redriven_head_is_handled_and_the_others_when_they_are_replayed() -> None:
+    station = Station(broken={("a", 2)})
+    await station.come("a", 1, 2, 3, 4)
+    await station.work()
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2]}
+    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.come("a", 5)
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2, 3, 4, 5]}
+    assert await station.yard.blocks("station.shunt") == []
+
+
+@timeless
+async def test_the_others_of_fifty_groups_finish_and_every_group_keeps_its_order() -> None:
+    tracks = [f"track-{n}" for n in range(GROUPS)]
+    station = Station(broken={(track, 3 + n) for n, track in enumerate(tracks[:POISONED])})
+    for number in range(EACH):
+        for track in tracks:
+            await station.come(track, number)
+    await station.work()
+    everything = list(range(EACH))
+    for n, track in enumerate(tracks):
+        expected = everything[: 3 + n] if n < POISONED else everything
+        assert await station.numbers(track) == {track: expected}
+    assert [b.group for b in await station.yard.blocks("station.shunt")] == tracks[:POISONED]
+    assert len(station.letters) == POISONED
+
+    station.broken.clear()
+    for track in tracks[:POISONED]:
+        await station.redrive(track)
+    await station.work()
+    for block in await station.yard.blocks("station.shunt"):
+        assert await station.yard.replay(block, station.queue)
+    await station.work()
+    assert await station.numbers(*tracks) == dict.fromkeys(tracks, everything)
+    assert await station.yard.blocks("station.shunt") == []
+
+
+@timeless
+async def test_when_one_that_is_replayed_is_given_up_those_behind_it_wait_for_it() -> None:
+    station = Station(broken={("a", 1), ("a", 3)})
+    await station.come("a", 1, 2, 3, 4, 5)
+    await station.work()
+    station.broken = {("a", 3)}
+    await station.redrive("a")
+    await station.work()
+    # All are in the queue before the worker comes to the third.
+    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2]}
+    assert (await station.block("a")).waiting == 2
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2, 3, 4, 5]}
+
+
+@timeless
+async def test_a_replay_stops_when_its_group_is_blocked_anew() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2, 3)
+    await station.work()
+    before = await station.block("a")
+    station.broken = {("a", 2)}
+    await station.redrive("a")
+    await station.work()
+    with pytest.raises(Unreachable):
+        await station.dying("send").replay(before, station.queue)
+    await station.work()
+    assert not await station.yard.replay(before, station.queue)
+    await station.work()
+    assert await station.numbers("a") == {"a": [1]}
+    assert len(await station.parked("a")) == 1
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2, 3]}
+
+
+@timeless
+async def test_a_head_that_is_delivered_again_before_its_letter_was_written_is_handled() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2)
+    (first,) = await station.cloud.queues.receive(
+        station.queue, limit=1, wait=timedelta(0), visibility=timedelta(seconds=5)
+    )
+    async with running(station.service, station.cloud.ports) as pipeline:
+        await pipeline.consume(first)
+    before = await station.block("a")
+    await station.work()
+    assert station.runs == [("a", 1), ("a", 1)]
+    assert await station.block("a") == replace(before, waiting=1)
+    assert len(station.letters) == 1
+
+
+@timeless
+async def test_a_message_that_was_done_before_the_head_is_not_parked_when_it_comes_again() -> None:
+    station = Station(broken={("a", 2)})
+    await station.come("a", 1, 2)
+    (first,) = await station.cloud.queues.receive(station.queue, limit=1, wait=timedelta(0))
+    async with running(station.service, station.cloud.ports) as pipeline:
+        await pipeline.consume(first)
+        await station.cloud.queues.delete(station.queue, [first.receipt_handle])
+        await station.work()
+        again = await pipeline.consume(first)
+    assert getattr(again, "duplicate", False)
+    assert (await station.block("a")).waiting == 0
+
+
+@timeless
+async def test_a_message_that_is_parked_already_is_parked_once() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1)
+    await station.work()
+    await station.come("a", 2)
+    (second,) = await station.cloud.queues.receive(station.queue, limit=1, wait=timedelta(0))
+    async with running(station.service, station.cloud.ports) as pipeline:
+        for _ in range(3):
+            outcome = await pipeline.consume(second)
+            assert getattr(outcome, "parked", False)
+    assert (await station.block("a")).waiting == 1
+    assert len(await station.parked("a")) == 1
+
+
+@timeless
+async def test_a_group_is_blocked_before_its_letter_is_written_or_not_given_up_at_all() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2)
+    store: Any = _Failing(station.cloud.store, "change", times=2)
+    await station.work(replace(station.cloud.ports, store=store))
+    assert store.failed == 2
+    assert await station.numbers("a") == {"a": []}
+    assert len(station.letters) == 1
+    assert (await station.block("a")).waiting == 1
+
+
+@timeless
+async def test_a_large_message_is_parked_in_pieces_and_comes_whole() -> None:
+    station = Station(broken={("a", 1)})
+    load = "x" * 1_000_000
+    await station.come("a", 1)
+    await station.come("a", 2, load=load)
+    await station.work()
+    (parked,) = await station.yard.parked(await station.block("a"))
+    assert len(parked.keys) == 4
+    assert load in parked.entry.body
+    assert parked.entry.attributes == {"colour": Attribute("red")}
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    assert await station.yard.replay(await station.block("a"), station.queue)
+    (entry,) = station.cloud.queues.peek(station.queue)
+    assert entry.body == parked.entry.body
+    assert set(entry.attributes) == {"colour", NOTE_ATTRIBUTE}
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2]}
+
+
+@timeless
+async def test_a_replay_that_died_after_a_send_is_begun_again_without_a_second_effect() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2, 3)
+    await station.work()
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    block = await station.block("a")
+    with pytest.raises(Unreachable):
+        await station.dying("transact").replay(block, station.queue)
+    await station.work()
+    await asyncio.sleep(600)  # longer than SQS remembers a deduplication id
+    assert await station.yard.replay(block, station.queue)
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2, 3]}
+
+
+@timeless
+async def test_a_handler_without_parking_goes_on_behind_a_message_that_was_given_up() -> None:
+    handled = defaultdict[str, list[int]](list)
+    service = Service("through")
+
+    @service.on(WagonCame, queue="track.fifo")
+    async def pass_through(event: WagonCame) -> None:
+        if event.number == 2:
+            raise PoisonMessage("It has no wheels.")
+        handled[event.track].append(event.number)
+
+    cloud = memory_ports(clock=LoopClock())
+    cloud.provision(topology(service))
+    for number in (1, 2, 3):
+        event = WagonCame(track="a", number=number)
+        body = delivery_of(event, service.queues[0], id=f"{number}").body
+        await cloud.queues.send(service.queues[0], [QueueEntry(body, group_id="a")])
+    async with running(service, cloud.ports) as pipeline:
+        for delivery in await cloud.queues.receive(service.queues[0], limit=10, wait=timedelta(0)):
+            await pipeline.consume(delivery)
+    assert handled == {"a": [1, 3]}
+    assert not any("blocked#" in item["pk"]["S"] for item in cloud.store.items("through"))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "only a FIFO queue has"),
+        ({"queue": "plain"}, "only a FIFO queue has"),
+        ({"queue": "track.fifo", "idempotent": True}, "leave idempotent=True out"),
+    ],
+)
+def test_parking_is_refused_where_there_is_no_order_or_no_memory(
+    options: dict[str, Any], why: str
+) -> None:
+    service = Service("siding")
+    with pytest.raises(DefinitionError, match=why):
+        service.on(WagonCame, park=True, **options)
+
+
+class _Failing:
+    """A port, one method of which gives no answer for some times, after it gave some."""
+
+    def __init__(self, inner: Any, method: str, *, after: int = 0, times: int = 1) -> None:
+        self._inner = inner
+        self._method = method
+        self._answers = after
+        self._times = times
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return self._called if name == self._method else getattr(self._inner, name)
+
+    async def _called(self, *args: Any, **kwargs: Any) -> Any:
+        if self._answers == 0 and self.failed < self._times:
+            self.failed += 1
+            raise Unreachable("No answer came back.")
+        self._answers -= self._answers > 0
+        return await getattr(self._inner, self._method)(*args, **kwargs)
