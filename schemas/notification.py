@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from headrace import Event
+from typing import Annotated
+
+from headrace import Event, Sensitive
 from schemas.values import MailAddress, OrderId
 
 
@@ -10,5 +12,5 @@ class CustomerNotified(Event, source="shop.notification"):
     """The customer of an order that ended has been sent a mail about it."""
 
     order_id: OrderId
-    email: MailAddress
+    email: Annotated[MailAddress, Sensitive]
     subject: str

@@ -7,6 +7,8 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from headrace import Sensitive
+
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """What can stand in a URL as it is."""
 
@@ -53,7 +55,7 @@ class Customer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: PersonName
-    email: MailAddress
+    email: Annotated[MailAddress, Sensitive]
 
 
 class OrderLine(BaseModel):

@@ -71,7 +71,10 @@ class Codec:
             )
         if body.get("Type") == "Notification" and isinstance(body.get("Message"), str):
             inner = _parse(body["Message"])
-            known = replace(delivery, message_id=str(body.get("MessageId") or delivery.message_id))
+            # SNS's id is the same on a dead letter, and when that is redriven; the note on it names
+            # another, that of SQS.
+            id = body.get("MessageId") or original_id(delivery)
+            known = replace(delivery, message_id=str(id), attributes={})
             return self._decode_closely(inner, known, _sns_attributes(body))
         if "detail-type" in body and "detail" in body:
             return self._decode_enveloped(body, delivery)

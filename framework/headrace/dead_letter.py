@@ -24,6 +24,7 @@ FRAMES: Final = 8
 """How many places in the user's code a note names, the innermost ones."""
 
 _FRAMEWORK: Final = str(Path(__file__).parent)
+_CALLS_HANDLERS: Final = str(Path(__file__).with_name("invoke.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +145,13 @@ def digest(error: BaseException) -> str:
 
 
 def frames(error: BaseException) -> list[str]:
-    """The places in the user's code that an exception passed, the innermost one last."""
-    codes = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    """The places that an exception passed from the call of a handler on, without those of headrace
+    itself; the innermost one last."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    called = [number for number, code in enumerate(codes) if code.co_filename == _CALLS_HANDLERS]
     return [
         shown(f"{Path(code.co_filename).name}:{code.co_name}")
-        for code in codes
+        for code in codes[max(called, default=-1) + 1 :]
         if _FRAMEWORK not in code.co_filename
     ]
 

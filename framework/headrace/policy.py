@@ -86,8 +86,8 @@ class Policy:
         tried = receive_count if failures is None else failures
         if not self.counts(error) or tried < (attempts or self.attempts):
             return Retry(reason, delay, handler, error)
-        what = "receives" if failures is None else "failures"
-        return DeadLetter(f"Gave up after {tried} {what}: {reason}", handler, error, gave_up=True)
+        what = f"{tried} {'receive' if failures is None else 'failure'}{'' if tried == 1 else 's'}"
+        return DeadLetter(f"Gave up after {what}: {reason}", handler, error, gave_up=True)
 
     def counts(self, error: BaseException) -> bool:
         """Whether this is a failure of the handler itself, of which there may be so many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -164,6 +165,23 @@ def test_a_notification_of_sns_is_unwrapped() -> None:
     notification = {"Type": "Notification", "Message": json.dumps(enveloped())}
     envelope = Codec([shipped()]).decode(delivery(notification))
     assert envelope.metadata.id == "e-1"
+
+
+@pytest.mark.parametrize("known_by", ["sns-1", None])
+def test_a_notification_is_known_by_one_id_before_and_after_it_was_a_dead_letter(
+    known_by: str | None,
+) -> None:
+    notification = {
+        "Type": "Notification",
+        "Message": '{"parcel": "P-6"}',
+        "MessageAttributes": {"detail-type": {"Type": "String", "Value": "Shipped"}},
+        **({"MessageId": known_by} if known_by else {}),
+    }
+    note = {"headrace": Attribute(json.dumps({"message_id": "m-1"}), "String.json")}
+    codec = Codec([shipped()])
+    first = codec.decode(delivery(notification))
+    again = codec.decode(replace(delivery(notification, attributes=note), message_id="m-2"))
+    assert first.metadata.id == again.metadata.id == (known_by or "m-1")
 
 
 def test_metadata_and_data_alone_are_enough() -> None:

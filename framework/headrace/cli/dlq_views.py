@@ -146,8 +146,8 @@ def _facts(letter: Letter) -> Iterable[tuple[str, object]]:
     yield "last", letter.last_time or "-"
     if delivery.group_id is not None:
         yield "msg group", delivery.group_id
-    if note.correlation_id is not None:
-        yield "correlation", note.correlation_id
+    if letter.correlation_id is not None:
+        yield "correlation", letter.correlation_id
     yield "reason", letter.reason
     if letter.reconstructed:
         yield "", "This reason was not written down: it is put together from what is known now."
@@ -298,7 +298,7 @@ def _summary(report: Report, plan: Plan) -> Iterable[str]:
         (len(report.assumed), "not seen again"),
     )
     said = ", ".join(f"{count:,} {what}" for count, what in counts if count)
-    yield f"{plan.source}: {said or 'nothing was sent back'}."
+    yield f"{plan.source}: {said or 'none is done'}."
     if report.assumed:
         yield f"Of those not seen again: {report.assumed[0].why}"
     troubles = (

@@ -20,9 +20,10 @@ class Letter:
     """One message in a dead-letter queue.
 
     `delivery` is the message as it was received from there, and `source` the queue it goes back
-    to. `name`, `version` and `event_id` are what its body says it is; a body that cannot be decoded
-    has no `message` and no takers, and `unreadable` says why. `takers` are the handlers that would
-    get it. `reason` is `reconstructed` if nobody wrote it down when the message was given up.
+    to. `name`, `version`, `event_id` and `correlation_id` are what its body says it is; a body that
+    cannot be decoded has no `message` and no takers, and `unreadable` says why. `takers` are the
+    handlers that would get it. `reason` is `reconstructed` if nobody wrote it down when the message
+    was given up.
     """
 
     delivery: Delivery
@@ -31,6 +32,7 @@ class Letter:
     name: str | None = None
     version: int | None = None
     event_id: str | None = None
+    correlation_id: str | None = None
     message: Message | None = None
     unreadable: str | None = None
     takers: tuple[Handler, ...] = ()
@@ -80,6 +82,7 @@ class Letter:
             "event": self.name,
             "version": self.version,
             "event_id": self.event_id,
+            "correlation_id": self.correlation_id,
             "handler": self.handler,
             "error": self.error,
             "reason": self.reason,
@@ -97,7 +100,14 @@ def read_letter(service: Service, source: str, delivery: Delivery) -> Letter:
     """What a message in the dead-letter queue of `source` is. Its reason is empty if there is no
     note that has one."""
     note = Note.of(delivery) or Note()
-    letter = Letter(delivery, source, note, reason=note.reason or "", error=note.error)
+    letter = Letter(
+        delivery,
+        source,
+        note,
+        correlation_id=note.correlation_id,
+        reason=note.reason or "",
+        error=note.error,
+    )
     try:
         envelope = service.codec(source).decode(replace(delivery, queue=source))
     except DecodeError as error:
@@ -110,6 +120,7 @@ def read_letter(service: Service, source: str, delivery: Delivery) -> Letter:
         name=contract_of(message).name,
         version=version or metadata.version,
         event_id=metadata.id,
+        correlation_id=metadata.correlation_id,
         message=message,
         takers=tuple(h for h in service.handlers_of(source) if h.accepts(message)),
     )

@@ -7,9 +7,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from headrace.dead_letter import FRAMES, Note, is_redriven, note, original_id, redrive_note
+import pytest
+
+from headrace import Event, Service
+from headrace.dead_letter import (
+    FRAMES,
+    Note,
+    frames,
+    is_redriven,
+    note,
+    original_id,
+    redrive_note,
+)
 from headrace.outcome import DeadLetter
+from headrace.pipeline import running
 from headrace.ports import Attribute, Delivery
+from headrace.testing import delivery_of
+from headrace.testing.memory import memory_ports
 
 SENT = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = SENT + timedelta(hours=1)
@@ -135,3 +149,28 @@ def redriven(letter: Delivery, run: str) -> Delivery:
     attribute = redrive_note(letter, run)
     assert json.loads(attribute.value)["redrive"] == run
     return Delivery("m-3", "r-3", "{}", "orders", sent_at=NOW, attributes={"headrace": attribute})
+
+
+class PlateStamped(Event, source="press.notes"):
+    plate: str
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+async def test_the_places_begin_where_the_handler_is_called(is_plain: bool) -> None:
+    press = Service("press", table=None)
+
+    async def stamp(event: PlateStamped) -> None:
+        outer()
+
+    def stamp_plainly(event: PlateStamped) -> None:
+        outer()
+
+    press.on(PlateStamped, idempotent=True)(stamp_plainly if is_plain else stamp)
+    delivery = delivery_of(PlateStamped(plate="A"), "press", receive_count=9)
+    async with running(press, memory_ports().ports) as pipeline:
+        outcome = await pipeline.consume(delivery)
+
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.error is not None
+    name = "stamp_plainly" if is_plain else "stamp"
+    assert frames(outcome.error) == [f"test_notes.py:{f}" for f in (name, "outer", "inner")]

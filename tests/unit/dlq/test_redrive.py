@@ -58,7 +58,7 @@ async def test_a_group_that_is_not_mended_stops_at_the_canary_and_says_why() -> 
     assert not report.succeeded
     assert steps.sizes == [1]
     (failed,) = report.failed
-    assert failed.why.startswith("Gave up after 1 receives: RuntimeError: The franking machine")
+    assert failed.why.startswith("Gave up after 1 receive: RuntimeError: The franking machine")
     assert (report.left, report.done) == (EACH - 1, [])
     assert office.there() == before
 
