@@ -3,7 +3,7 @@
 A worker handles messages that each change an item and send an event, on an emulator in a process of
 its own. Rounds alternate between everything off, and everything on: a trace of every message to
 X-Ray's daemon, metrics, and JSON logs with a line of the handler's own for each message. Counted is
-the CPU time of the worker's process, once a fifth of the messages is done and everything is warm.
+the CPU time of this process, once a fifth of the messages of a round is done and all is warm.
 The last line is the ratio of the medians.
 """
 
@@ -14,15 +14,13 @@ import asyncio
 import logging
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -79,7 +77,7 @@ async def keep(event: MeterRead, tx: Transaction) -> ReadingKept:
     return ReadingKept(meter_id=event.meter_id, total=total)
 
 
-# --- one round, in a process of its own ----------------------------------------------------------
+# --- one round --------------------------------------------------------------------------------
 
 
 class _Finish(Observer):
@@ -101,17 +99,27 @@ class _Finish(Observer):
             self._stop.set()
 
 
-async def _handled(messages: int) -> float:
-    """Microseconds of CPU for each of so many messages."""
-    configure(ObserveSettings.from_environment())
-    config = AwsConfig.from_environment()
-    await provision(topology(readings), config)
+async def _handled(ports: Ports, messages: int, variables: Mapping[str, str]) -> float:
+    """Microseconds of CPU for each of so many messages, under these variables."""
+    await _fill(ports, messages)
     stop = asyncio.Event()
     finish = _Finish(messages, stop)
-    async with open_ports(config) as ports:
-        await _fill(ports, messages)
+    with _set(variables):
         await run_worker([readings], ports, concurrency=20, observer=finish, stop=stop)
     return finish.microseconds
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    before, level = dict(os.environ), logging.getLogger().level
+    os.environ.update(variables)
+    logging.getLogger().setLevel(variables["HEADRACE_LOG_LEVEL"])
+    try:
+        yield
+    finally:
+        logging.getLogger().setLevel(level)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 async def _fill(ports: Ports, messages: int) -> None:
@@ -140,37 +148,23 @@ class Rounds:
         return f"on_vs_off={ratio:.2f}"
 
 
-async def measured(messages: int, rounds: int) -> Rounds:
+async def measured(messages: int, rounds: int, tell: Callable[[str], object]) -> Rounds:
     found = Rounds([], [])
     async with ministack() as endpoint:
-        with _daemon() as daemon:
+        with _daemon() as daemon, _set({**ON, "AWS_XRAY_DAEMON_ADDRESS": daemon}):
+            configure(ObserveSettings.from_environment())
             for number in range(rounds):
-                pairs = [(OFF, found.off), (ON, found.on)]
-                for variables, times in pairs if number % 2 else reversed(pairs):
-                    name = f"{'on' if variables is ON else 'off'}-{number}"
-                    environ = {
-                        **os.environ,
-                        **endpoints_environment(endpoint),
-                        **variables,
-                        "AWS_XRAY_DAEMON_ADDRESS": daemon,
-                        "HEADRACE_NAMESPACE": name,
-                    }
-                    times.append(await asyncio.to_thread(_round, messages, environ))
-                    print(f"{name:<8} {times[-1]:>7.0f} us of CPU a message", flush=True)
+                pairs = [("off", OFF, found.off), ("on", ON, found.on)]
+                for kind, variables, times in pairs if number % 2 else reversed(pairs):
+                    name = f"{kind}-{number}"
+                    # With queues of its own: the emulator keeps the last polls of a worker open.
+                    environ = {**endpoints_environment(endpoint), "HEADRACE_NAMESPACE": name}
+                    config = AwsConfig.from_environment(environ)
+                    await provision(topology(readings), config)
+                    async with open_ports(config) as ports:
+                        times.append(await _handled(ports, messages, variables))
+                    tell(f"{name:<8} {times[-1]:>7.0f} us of CPU a message")
     return found
-
-
-def _round(messages: int, environ: dict[str, str]) -> float:
-    with tempfile.TemporaryDirectory(prefix="headrace-observe-") as folder:
-        result = Path(folder, "result")
-        command = [sys.executable, "-m", "benchmarks.observe_cost", "--messages", str(messages)]
-        with Path(folder, "out").open("wb") as out, Path(folder, "err").open("wb") as err:
-            subprocess.run(
-                [*command, "--round", str(result)], env=environ, stdout=out, stderr=err, check=False
-            )
-        if not result.exists():
-            raise SystemExit(Path(folder, "err").read_text())
-        return float(result.read_text())
 
 
 @contextmanager
@@ -182,16 +176,30 @@ def _daemon() -> Iterator[str]:
         yield f"{host}:{port}"
 
 
+@contextmanager
+def _written_away() -> Iterator[Callable[[str], object]]:
+    """What is logged, and the metrics, go into a file as they would in production; yields what
+    prints in their place."""
+    with tempfile.TemporaryFile() as file, os.fdopen(os.dup(1), "w", buffering=1) as terminal:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda text: terminal.write(f"{text}\n")
+        finally:
+            sys.stdout.flush()
+            os.dup2(terminal.fileno(), 1)
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.observe_cost", description=__doc__)
-    parser.add_argument("--messages", type=int, default=1500)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--round", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--messages", type=int, default=400, help="in one round")
+    parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    if options.round is not None:
-        options.round.write_text(str(asyncio.run(_handled(options.messages))))
-        return
-    found = asyncio.run(measured(options.messages, options.rounds))
+    with _written_away() as tell:
+        found = asyncio.run(measured(options.messages, options.rounds, tell))
     print(f"off: median {median(found.off):.0f} us, on: median {median(found.on):.0f} us")
     print(found)
 
