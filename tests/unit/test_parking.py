@@ -14,6 +14,7 @@ import pytest
 
 from headrace import Delivery, Entity, Event, Metadata, PoisonMessage, Service, Transaction
 from headrace.dead_letter import NOTE_ATTRIBUTE
+from headrace.dlq.redrive import Plan, redriving
 from headrace.errors import DefinitionError, Unreachable
 from headrace.hosts.settings import WorkerSettings
 from headrace.hosts.worker import Worker
@@ -87,12 +88,15 @@ class Station:
     async def work(self, ports: Ports | None = None) -> None:
         """Run a worker until the queue is empty."""
         async with self.working(ports):
-            async with asyncio.timeout(3600):
-                while not self.cloud.queues.is_empty(self.queue):
-                    changed = asyncio.Event()
-                    unwatch = self.cloud.queues.watch(self.queue, changed.set)
-                    await changed.wait()
-                    unwatch()
+            await self.emptied()
+
+    async def emptied(self) -> None:
+        async with asyncio.timeout(3600):
+            while not self.cloud.queues.is_empty(self.queue):
+                changed = asyncio.Event()
+                unwatch = self.cloud.queues.watch(self.queue, changed.set)
+                await changed.wait()
+                unwatch()
 
     @asynccontextmanager
     async def working(self, ports: Ports | None = None) -> AsyncIterator[None]:
@@ -205,12 +209,13 @@ async def test_the_others_of_fifty_groups_finish_and_every_group_keeps_its_order
     assert len(station.letters) == POISONED
 
     station.broken.clear()
-    for track in tracks[:POISONED]:
-        await station.redrive(track)
-    await station.work()
-    for block in await station.yard.blocks("station.shunt"):
-        assert await station.yard.replay(block, station.queue)
-    await station.work()
+    async with station.working():
+        plan = Plan(station.queue, "after-the-repair")
+        async with redriving(station.service, station.cloud.ports, plan) as redrive:
+            report = await redrive.run()
+        await station.emptied()
+    assert (len(report.done), report.succeeded) == (POISONED, True)
+    assert station.letters == []
     assert await station.numbers(*tracks) == dict.fromkeys(tracks, everything)
     assert await station.yard.blocks("station.shunt") == []
 
