@@ -35,7 +35,7 @@ from headrace.ports import Ports
 from headrace.reads import SharedReads
 from headrace.record import Record
 from headrace.service import Service
-from headrace.tracing import Tracer, Untraced
+from headrace.tracing import Tracer, safe
 from headrace.transaction import Effects, Transaction, first_version
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Connection:
             )
         self.service = service
         self.ports = ports
-        self._tracer = tracer or Untraced()
+        self._tracer = safe(tracer)
         self._table = service.table
         self._reads = SharedReads(ports.store)
         self._group = GroupCommit(ports.store, ports.randomness, together=service.group_commit)

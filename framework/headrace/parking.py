@@ -4,7 +4,9 @@ group are kept in the table, in order, until somebody has dealt with it.
     m2 is given up      blocked#…  g: head m2          the group waits; then m2 is a dead letter
     m3 comes            parked#…   g: m3               and is deleted from the queue
     m4 comes            parked#…   g: m3, m4
-    m2 is redriven      m2 is done; m3, m4 are sent again, in order; the group is free
+    m2 is redriven      m2 is done; m3, m4 are sent again, in order
+    m4 is handled       whatever was ahead of it in the queue has come, and nothing waits: the group
+                        is free
 
 A replayed message carries the `turn` of the block that it was replayed in. When m3 fails, the group
 is blocked by m3 in a new turn; so m4, which is in the queue by then, is parked once more. Positions
@@ -29,6 +31,7 @@ from headrace.errors import (
     Conflict,
     TransactionCanceled,
 )
+from headrace.outcome import Ack, DeadLetter
 from headrace.ports import (
     Action,
     Clock,
@@ -42,6 +45,7 @@ from headrace.ports import (
     Update,
 )
 from headrace.reads import SharedReads
+from headrace.text import shown
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +67,12 @@ class Unplaced(CommitError):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A message group that waits for the message at its head. `head` is its position, `event_id`
-    and `message_id` name it; `turn` is new with every head; `waiting` counts what is parked."""
+    """A message group that waits for the message at its head, which was given up for a `reason`.
+
+    `head` is its position, `event_id` and `message_id` name it; `turn` is new whenever a head is
+    given up; `waiting` counts what is parked. Once the head was dealt with the block is `released`:
+    what waits is replayed, the `last` of it being this event.
+    """
 
     consumer: str
     group: str
@@ -74,10 +82,21 @@ class Block:
     message_id: str
     waiting: int
     since: datetime
+    reason: str = ""
+    last: str | None = None
+    released: bool = False
 
-    def keeps(self, delivery: Delivery) -> bool:
-        """Whether a delivery has to wait: it stands behind the head, and is not being replayed."""
-        return position(delivery) > self.head and noted(delivery, "turn") != self.turn
+    def keeps(self, delivery: Delivery, event_id: str) -> bool:
+        """Whether a delivery has to wait: it stands behind the head, and is not being replayed.
+        The head itself may come back without its place, when SQS moved it."""
+        behind = event_id != self.event_id and position(delivery) > self.head
+        return behind and noted(delivery, "turn") != self.turn
+
+    def gives_up(self, delivery: Delivery, event_id: str) -> bool:
+        """Whether a delivery is the head, and was not sent back by an operator: it was given up,
+        and its letter was not written, or it was not deleted then."""
+        sent_back = noted(delivery, "redrive") or noted(delivery, "reason")
+        return event_id == self.event_id and not self.released and not sent_back
 
 
 def position(delivery: Delivery) -> str:
@@ -104,23 +123,33 @@ class Parking:
         self._randomness = randomness
         self._table = table
 
-    async def keeps(self, consumer: str, delivery: Delivery) -> bool:
-        """Whether the delivery has to wait behind another message, and if so, park it. Once that
-        is so, the message may be deleted. Raises `CloudError`, and `Conflict` when the group is
-        being replayed at this moment."""
+    async def standing(
+        self, consumer: str, delivery: Delivery, event_id: str
+    ) -> Ack | DeadLetter | None:
+        """What becomes of a delivery without its handler; `None` if that is to run.
+
+        One that has to wait behind another message is parked, and may be deleted then. One that
+        was given up before is given up again: those behind it may be parked by now. Raises
+        `CloudError`, and `Conflict` when the group is being replayed at this moment.
+        """
         key = block_key(self._table, consumer, delivery.group_id or "")
         for _ in range(_ATTEMPTS):
             item = await self._reads.item(key)
-            if item is None or not block_of(consumer, item).keeps(delivery):
-                return False
-            if await self._park(key, consumer, delivery):
-                return True
+            if item is None:
+                return None
+            block = block_of(consumer, item)
+            if block.gives_up(delivery, event_id):
+                return DeadLetter(block.reason, consumer)
+            if not block.keeps(delivery, event_id):
+                return None
+            if await self._park(key, consumer, delivery, event_id):
+                return Ack(parked=True)
         raise Conflict(
             f"The message group {delivery.group_id!r} was blocked and freed again while message "
             f"{delivery.message_id} was to be parked."
         )
 
-    async def block(self, consumer: str, delivery: Delivery, event_id: str) -> None:
+    async def block(self, consumer: str, delivery: Delivery, event_id: str, reason: str) -> None:
         """What stands behind this message in its group waits from now on. To be called before the
         message can leave the queue. Raises `CloudError`."""
         head = position(delivery)
@@ -130,20 +159,22 @@ class Parking:
             ":event": {"S": event_id},
             ":message": {"S": delivery.message_id},
             ":since": {"S": self._clock.now().astimezone(UTC).isoformat()},
+            ":reason": {"S": shown(reason)},
             ":none": {"N": "0"},
         }
-        names = {"#head": "head", "#turn": "turn", "#since": "since"}
+        names = {"#head": "head", "#turn": "turn", "#since": "since", "#last": "last"}
         update = Update(
             block_key(self._table, consumer, delivery.group_id or ""),
             "SET #head = :head, #turn = :turn, event_id = :event, message_id = :message, "
-            "#since = :since, waiting = if_not_exists(waiting, :none)",
+            "#since = :since, reason = :reason, waiting = if_not_exists(waiting, :none) "
+            "REMOVE #last, released",
             names,
             values,
-            # Blocked by itself, in a delivery whose process died before the letter was written.
+            # One that is given up again ends the turn of what was replayed behind it.
             Condition(
-                "attribute_not_exists(pk) OR #head < :head",
+                "attribute_not_exists(pk) OR #head <= :head OR event_id = :event",
                 {"#head": "head"},
-                {":head": {"S": head}},
+                {":head": {"S": head}, ":event": {"S": event_id}},
             ),
         )
         try:
@@ -157,7 +188,7 @@ class Parking:
             delivery.message_id,
         )
 
-    async def _park(self, key: ItemKey, consumer: str, delivery: Delivery) -> bool:
+    async def _park(self, key: ItemKey, consumer: str, delivery: Delivery, event_id: str) -> bool:
         """Whether it is parked now; `False` if the block is not there any more."""
         here = position(delivery)
         one_more = Update(
@@ -169,7 +200,7 @@ class Parking:
                 "attribute_exists(pk) AND #head < :here", {"#head": "head"}, {":here": {"S": here}}
             ),
         )
-        parts = _items(self._table, consumer, delivery)
+        parts = _items(consumer, delivery, event_id)
         free = Condition("attribute_not_exists(pk)")
         actions: list[Action] = [one_more, *(Put(self._table, item, free) for item in parts)]
         try:
@@ -206,6 +237,9 @@ def block_of(consumer: str, item: Item) -> Block:
         message_id=item["message_id"]["S"],
         waiting=int(item["waiting"]["N"]),
         since=datetime.fromisoformat(item["since"]["S"]),
+        reason=item["reason"]["S"],
+        last=item["last"]["S"] if "last" in item else None,
+        released="released" in item,
     )
 
 
@@ -213,7 +247,7 @@ def parked_pk(consumer: str, group: str) -> str:
     return f"parked#{consumer}#{group}"
 
 
-def _items(table: str, consumer: str, delivery: Delivery) -> list[Item]:
+def _items(consumer: str, delivery: Delivery, event_id: str) -> list[Item]:
     """The message, in as many items as its body needs."""
     body = delivery.body.encode()
     parts = [body[i : i + _PART_BYTES] for i in range(0, max(len(body), 1), _PART_BYTES)]
@@ -225,6 +259,7 @@ def _items(table: str, consumer: str, delivery: Delivery) -> list[Item]:
     items[0] |= {
         "message": {"S": orjson.dumps(_envelope(delivery)).decode()},
         "message_id": {"S": original_id(delivery)},
+        "event_id": {"S": event_id},
     }
     return items
 

@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from headrace.codec import Codec
 from headrace.commit import NextInLine, Unmet
 from headrace.context import Context, bind, identify
-from headrace.dead_letter import is_redriven
+from headrace.dead_letter import is_redriven, noted
 from headrace.envelope import Envelope, Outgoing, caused_metadata, derived_id, seal
 from headrace.errors import (
     CloudError,
@@ -38,14 +38,14 @@ from headrace.lease import Lease
 from headrace.middleware import Invocation
 from headrace.observer import Guarded, Handled, Observer, Unobserved
 from headrace.outbox import Outbox, refuse_unsendable
-from headrace.outcome import Ack, DeadLetter, Outcome, combine
+from headrace.outcome import Ack, DeadLetter, Outcome, Retry, combine
 from headrace.parking import Parking
 from headrace.policy import reason_of
 from headrace.ports import Delivery, Ports, Randomness
 from headrace.reads import SharedReads
 from headrace.record import Record
 from headrace.service import Handler, OnHeld, Service
-from headrace.tracing import Trace, Tracer, Untraced
+from headrace.tracing import Trace, Tracer, safe
 from headrace.transaction import Effects, Refusal, Transaction, first_version
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ class Work:
     lease: Lease | None
     trace: Trace
     conflicts: int = 0
+    is_head: bool = False
+    """Whether its message group waits behind it already."""
 
     @property
     def consumer(self) -> str:
@@ -97,7 +99,7 @@ class Pipeline:
         self.service = service
         self.ports = ports
         self.observer = observer
-        self.tracer = tracer or Untraced()
+        self.tracer = safe(tracer)
         self._told = Guarded(observer)
         self._codecs: dict[str, Codec] = {}
         self._invoker = Invoker(service, resources)
@@ -152,15 +154,26 @@ class Pipeline:
     ) -> Outcome:
         works = [
             Work(handler, envelope, delivery, self._lease(handler, envelope.metadata.id), trace)
-            for handler in self.service.handlers_of(delivery.queue)
-            if handler.accepts(envelope.message)
+            for handler in self._takers(envelope.message, delivery)
         ]
         # Side by side, so that one that is slow every time does not keep the others from it.
-        outcome = combine(await asyncio.gather(*map(self._handle, works)))
+        outcomes = await asyncio.gather(*map(self._handle, works))
+        outcome = combine(outcomes)
         if isinstance(outcome, DeadLetter):
             # Not before all agree: who has given up must do so again when the others are done.
+            parted = zip(works, outcomes, strict=True)
+            # Before the message leaves the queue, and those behind it in its group come.
+            failed = await asyncio.gather(*(self._block(work, own) for work, own in parted))
+            if any(failed):
+                return combine(filter(None, failed))
             await asyncio.gather(*(work.lease.forget() for work in works if work.lease))
         return outcome
+
+    def _takers(self, message: Message, delivery: Delivery) -> list[Handler]:
+        """The handlers for a message; the one it was parked for, if it was replayed to that."""
+        handlers = [h for h in self.service.handlers_of(delivery.queue) if h.accepts(message)]
+        consumer = noted(delivery, "consumer")
+        return [h for h in handlers if h.consumer == consumer] or handlers
 
     async def flush(self) -> None:
         """Send what was handed over and not waited for: a host that may be frozen after its
@@ -198,27 +211,32 @@ class Pipeline:
 
     async def _outcome(self, work: Work) -> Outcome:
         parking = self._parking_of(work)
+        outcome: Outcome | None = None
         try:
-            if parking is not None and await parking.keeps(work.consumer, work.delivery):
-                return Ack(parked=True)
-            return await self._take_effect(work)
+            if parking is not None:
+                outcome = await parking.standing(work.consumer, work.delivery, work.event_id)
+                work.is_head = isinstance(outcome, DeadLetter)
+            if outcome is None:
+                outcome = await self._take_effect(work)
         except Exception as error:  # the policy knows what each means
             outcome = self._decided(work, error)
-        if isinstance(outcome, DeadLetter) and parking is not None:
-            # Before it leaves the queue, and those behind it come.
-            outcome = await self._blocked(parking, work, outcome)
         if isinstance(outcome, DeadLetter):
             return replace(outcome, correlation_id=work.envelope.metadata.correlation_id)
         return outcome
 
-    async def _blocked(self, parking: Parking, work: Work, outcome: DeadLetter) -> Outcome:
+    async def _block(self, work: Work, outcome: Outcome) -> Retry | None:
+        """Have the message group wait behind what its handler gave up; a `Retry` if it cannot."""
+        parking = self._parking_of(work)
+        if parking is None or work.is_head or not isinstance(outcome, DeadLetter):
+            return None
         try:
-            await parking.block(work.consumer, work.delivery, work.event_id)
+            await parking.block(work.consumer, work.delivery, work.event_id, outcome.reason)
         except Exception as error:
-            return self._decided(work, error)
-        return outcome
+            again = self._decided(work, error)
+            return again if isinstance(again, Retry) else Retry(again.reason, None, work.consumer)
+        return None
 
-    def _decided(self, work: Work, error: Exception) -> Outcome:
+    def _decided(self, work: Work, error: Exception) -> Retry | DeadLetter:
         handler, delivery = work.handler, work.delivery
         return handler.policy.decide(
             error,
@@ -246,7 +264,7 @@ class Pipeline:
         if is_redriven(delivery):
             return 1
         if delivery.fifo and handler.lease is None:
-            return self.service.queue_settings.max_receive_count - 1
+            return max(1, self.service.queue_settings.max_receive_count - 1)
         return handler.policy.attempts
 
     async def _take_effect(self, work: Work) -> Ack:

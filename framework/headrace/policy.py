@@ -17,7 +17,7 @@ from headrace.errors import (
     RetryLater,
     TooLarge,
 )
-from headrace.outcome import DeadLetter, Outcome, Retry
+from headrace.outcome import DeadLetter, Retry
 from headrace.ports import Randomness
 from headrace.text import shown
 
@@ -70,7 +70,7 @@ class Policy:
         handler: str | None = None,
         attempts: int | None = None,
         failures: int | None = None,
-    ) -> Outcome:
+    ) -> Retry | DeadLetter:
         """What becomes of a message whose handler raised `error`; `attempts` overrides the
         policy's own. Every receive counts as an attempt, unless it is known how many `failures`
         of the handler there were."""

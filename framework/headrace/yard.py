@@ -4,9 +4,13 @@ back to the queue. How it comes there stands in `headrace.parking`.
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import Enum
+from typing import Final
 
 import orjson
 
@@ -26,6 +30,21 @@ from headrace.ports import (
     Store,
     Update,
 )
+from headrace.record import KEY_PREFIX, Status
+
+_ATTEMPTS: Final = 5
+_FIRST_LOOK: Final = 0.05
+_LAST_LOOK: Final = 2.0
+"""Seconds between two looks whether a message was handled, at first and in the end."""
+
+
+class Replayed(Enum):
+    """How a replay ended: the group is free; it is blocked by another message, or by the same one
+    again; or what was replayed is not handled yet, and another replay has to go on."""
+
+    FREE = "free"
+    BLOCKED = "blocked"
+    GOING_ON = "going on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,7 @@ class Parked:
 
     position: str
     message_id: str
+    event_id: str
     entry: QueueEntry
     keys: tuple[ItemKey, ...]
 
@@ -67,31 +87,77 @@ class Yard:
             parts.setdefault(item["sk"]["S"].partition("#")[0], []).append(item)
         return [_parked(self._table, where, items) for where, items in parts.items()]
 
-    async def replay(self, block: Block, queue: str) -> bool:
-        """Send what waits behind the head to the queue, in order, and free the group. To be called
-        when the head is done, or is not wanted any more.
+    async def replay(
+        self, block: Block, queue: str, *, patience: timedelta = timedelta(minutes=1)
+    ) -> Replayed:
+        """Send what waits behind the head to the queue, in order, and free the group once the last
+        of it was handled: until then, what was ahead of it in the queue has to be parked as well.
+        To be called when the head is done, or is not wanted any more.
 
-        `False` if the group was blocked anew meanwhile: a message that was replayed was given up,
-        and what stands behind it waits again. Killed anywhere, it can be called again: what was
-        sent and not yet taken out of the table is sent twice, under one deduplication id, and is a
-        duplicate to its handler. Raises `CloudError`.
+        Waits for as long as `patience` for one message to be handled. Killed anywhere, it can be
+        called again: what was sent and not yet taken out of the table is sent twice, under one
+        deduplication id, and is a duplicate to its handler. Raises `CloudError`, and
+        `HeadraceError` for a message that SQS does not take.
         """
+        if not await self._release(block):
+            return await self._how_it_stands(block)
         while True:
-            waiting = await self.parked(block)
-            for parked in waiting:
+            for parked in await self.parked(block):
                 # One by one: of a batch, SQS may refuse an entry and take those behind it.
-                await self._send(queue, parked, block)
+                if parked.position > block.head:
+                    await self._send(queue, parked, block)
                 if not await self._take_out(block, parked):
-                    return False
-            if not waiting:
-                freed = await self._free(block)
-                if freed is not None:
-                    return freed
+                    return await self._how_it_stands(block)
+            now = await self.block(block.consumer, block.group)
+            if now is None or now.turn != block.turn:
+                return Replayed.FREE if now is None else Replayed.BLOCKED
+            if now.last is not None and not await self._handled(now, now.last, patience):
+                return await self._how_it_stands(block)
+            if await self._free(now):
+                return Replayed.FREE
+
+    async def _release(self, block: Block) -> bool:
+        """Note that the head was dealt with; `False` if the block is another one by now."""
+        release = Update(
+            block_key(self._table, block.consumer, block.group),
+            "SET released = :yes",
+            {},
+            {":yes": {"BOOL": True}},
+            self._in_turn(block),
+        )
+        try:
+            await self._store.change(release)
+        except ConditionFailed:
+            return False
+        return True
+
+    async def _handled(self, block: Block, event_id: str, patience: timedelta) -> bool:
+        """Whether this event was handled within that time, and the block is the same."""
+        record = ItemKey(self._table, f"{KEY_PREFIX}{block.consumer}#{event_id}", "-")
+        key = block_key(self._table, block.consumer, block.group)
+        pause, left = _FIRST_LOOK, patience.total_seconds()
+        while True:
+            found, now = await self._store.get([record, key])
+            if now is None or now["turn"]["S"] != block.turn:
+                return False
+            if found is not None and found["status"]["S"] != Status.LEASED:
+                return True
+            if left <= 0:
+                return False
+            await asyncio.sleep(pause)
+            left -= pause
+            pause = min(2 * pause, _LAST_LOOK)
+
+    async def _how_it_stands(self, block: Block) -> Replayed:
+        now = await self.block(block.consumer, block.group)
+        if now is None:
+            return Replayed.FREE
+        return Replayed.GOING_ON if now.turn == block.turn else Replayed.BLOCKED
 
     async def _send(self, queue: str, parked: Parked, block: Block) -> None:
         entry = replace(
             parked.entry,
-            attributes=_with_turn(parked, block.turn),
+            attributes=_with_turn(parked, block),
             deduplication_id=f"{parked.message_id}-{block.turn}",
         )
         failures = await self._queues.send(queue, [entry])
@@ -105,25 +171,33 @@ class Yard:
         """Whether it was taken out in this turn."""
         one_less = Update(
             block_key(self._table, block.consumer, block.group),
-            "SET waiting = waiting - :one",
-            {},
-            {":one": {"N": "1"}},
+            "SET waiting = waiting - :one, #last = :event",
+            {"#last": "last"},
+            {":one": {"N": "1"}, ":event": {"S": parked.event_id}},
             self._in_turn(block),
         )
         there = Condition("attribute_exists(pk)")
         actions: list[Action] = [one_less, *(Delete(key, there) for key in parked.keys)]
-        try:
-            await self._store.transact(actions, token=str(self._randomness.uuid()))
-        except TransactionCanceled as error:
-            if error.reasons[0] is not None and error.reasons[0].code == "ConditionalCheckFailed":
-                return False
-            if not any(r is not None and r.code == "ConditionalCheckFailed" for r in error.reasons):
-                raise
-            # Another replay of the same group was faster.
-        return True
+        for attempt in range(_ATTEMPTS):
+            try:
+                await self._store.transact(actions, token=str(self._randomness.uuid()))
+            except TransactionCanceled as error:
+                codes = [None if reason is None else reason.code for reason in error.reasons]
+                if codes[0] == "ConditionalCheckFailed":
+                    return False
+                if "ConditionalCheckFailed" in codes:
+                    # Another replay of the same group was faster.
+                    return True
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                # The worker parks something in this group at the moment.
+                await asyncio.sleep(self._randomness.uniform(0, _FIRST_LOOK * 2**attempt))
+            else:
+                return True
+        raise AssertionError("unreachable")
 
-    async def _free(self, block: Block) -> bool | None:
-        """`None` if something came in meanwhile."""
+    async def _free(self, block: Block) -> bool:
+        """Whether nothing waits in the group, which is free then."""
         key = block_key(self._table, block.consumer, block.group)
         in_turn = self._in_turn(block)
         nothing = replace(
@@ -134,10 +208,7 @@ class Yard:
         try:
             await self._store.change(Delete(key, nothing))
         except ConditionFailed:
-            now = await self.block(block.consumer, block.group)
-            if now is None:
-                return True
-            return None if now.turn == block.turn else False
+            return False
         return True
 
     def _in_turn(self, block: Block) -> Condition:
@@ -154,8 +225,13 @@ class Yard:
             start = page.next
 
 
-def _with_turn(parked: Parked, turn: str) -> dict[str, Attribute]:
-    note = {"message_id": parked.message_id, "sequence": parked.position, "turn": turn}
+def _with_turn(parked: Parked, block: Block) -> dict[str, Attribute]:
+    note = {
+        "message_id": parked.message_id,
+        "sequence": parked.position,
+        "turn": block.turn,
+        "consumer": block.consumer,
+    }
     return {
         **parked.entry.attributes,
         NOTE_ATTRIBUTE: Attribute(orjson.dumps(note).decode(), "String.json"),
@@ -168,6 +244,7 @@ def _parked(table: str, where: str, parts: Sequence[Item]) -> Parked:
     return Parked(
         position=where,
         message_id=head["message_id"]["S"],
+        event_id=head["event_id"]["S"],
         entry=QueueEntry(
             body=b"".join(bytes(part["body"]["B"]) for part in parts).decode(),
             group_id=beside["group_id"],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -39,6 +39,7 @@ from headrace.relay import Relay
 from headrace.testing.memory import MemoryCloud, memory_ports
 from headrace.testing.runtime_api import sqs_event
 from headrace.topology.derive import topology
+from headrace.tracing import Step
 from headrace.turns import Turns
 from tests.crash.skipping import LoopClock
 from tests.unit.depot import Bus, CrateMoved, CrateSeen, Depot, Shelf, Through, open_depot
@@ -182,6 +183,76 @@ async def test_an_observer_that_raises_hurts_nobody_and_is_logged(
         f"{moment} is not counted"
     ] * 3
     assert {failure.levelno for failure in failures} == {logging.ERROR}
+
+
+class Tripping:
+    """A tracer, and all that it gives, which raises at one moment."""
+
+    def __init__(self, moment: str) -> None:
+        self.moment = moment
+
+    def fail(self, moment: str) -> None:
+        if moment == self.moment:
+            raise RuntimeError(f"{moment} is not traced")
+
+    @contextmanager
+    def _block(self, name: str) -> Iterator[Tripping]:
+        self.fail(f"begin {name}")
+        try:
+            yield self
+        finally:
+            self.fail(f"end {name}")
+
+    def delivery(self, *args: object) -> AbstractContextManager[Tripping]:
+        self.fail("delivery")
+        return self._block("delivery")
+
+    @property
+    def traceparent(self) -> str | None:
+        self.fail("traceparent")
+        return None
+
+    def step(self, name: str, consumer: str) -> AbstractContextManager[Tripping]:
+        return self._block(name)
+
+    def ended(self, outcome: Outcome) -> None:
+        self.fail("ended")
+
+    def received(self, *args: object) -> None: ...
+
+    def current(self) -> str | None:
+        return None
+
+    def flush(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "delivery",
+        "traceparent",
+        "ended",
+        *(f"{at} {what}" for at in ("begin", "end") for what in ("delivery", *get_args(Step))),
+    ],
+)
+async def test_a_tracer_that_raises_hurts_no_delivery_and_is_logged(
+    depot: Depot, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @depot.service.on(CrateMoved)
+    async def move(event: CrateMoved, tx: Transaction) -> CrateSeen:
+        tx.put(Shelf(sku=event.sku))
+        return CrateSeen(note=event.sku)
+
+    bus, tracer = Bus(), Tripping(moment)
+    ports = replace(depot.cloud.ports, bus=bus)
+    async with running(depot.service, ports, tracer=tracer) as pipeline:
+        outcome = await pipeline.consume(depot.delivery(CrateMoved(sku="a"), id="a"))
+    assert outcome == Ack()
+    assert bus.notes == ["a"]
+    failures = [record for record in caplog.records if record.exc_info]
+    assert {str(record.exc_info[1]) for record in failures if record.exc_info} == {
+        f"{moment} is not traced"
+    }
 
 
 async def test_an_observer_that_raises_fails_no_transaction_from_outside(depot: Depot) -> None:

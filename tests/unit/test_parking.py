@@ -24,7 +24,7 @@ from headrace.ports import Attribute, Ports, QueueEntry
 from headrace.testing import delivery_of
 from headrace.testing.memory import MemoryCloud, memory_ports
 from headrace.topology.derive import topology
-from headrace.yard import Yard
+from headrace.yard import Replayed, Yard
 from tests.crash.skipping import LoopClock
 from tests.unit.timeless import timeless
 
@@ -133,6 +133,18 @@ class Station:
         await self.cloud.queues.send(self.queue, [entry])
         await self.cloud.queues.delete(dlq, [letter.receipt_handle])
 
+    async def replay(self, track: str) -> None:
+        """Until the group is free, with a worker."""
+        async with self.working():
+            replayed = await self.yard.replay(await self.block(track), self.queue)
+        assert replayed is Replayed.FREE
+
+    async def send_again(self, track: str) -> None:
+        """What is parked, while no worker runs."""
+        block = await self.block(track)
+        replayed = await self.yard.replay(block, self.queue, patience=timedelta(0))
+        assert replayed is Replayed.GOING_ON
+
     def dying(self, method: str) -> Yard:
         """A yard whose process ends within its first replay: at the second `send`, or between the
         first and its `transact`."""
@@ -186,7 +198,7 @@ async def test_a_redriven_head_is_handled_and_the_others_when_they_are_replayed(
     await station.redrive("a")
     await station.work()
     assert await station.numbers("a") == {"a": [1, 2]}
-    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.replay("a")
     await station.come("a", 5)
     await station.work()
     assert await station.numbers("a") == {"a": [1, 2, 3, 4, 5]}
@@ -229,14 +241,14 @@ async def test_when_one_that_is_replayed_is_given_up_those_behind_it_wait_for_it
     await station.redrive("a")
     await station.work()
     # All are in the queue before the worker comes to the third.
-    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.send_again("a")
     await station.work()
     assert await station.numbers("a") == {"a": [1, 2]}
     assert (await station.block("a")).waiting == 2
     station.broken.clear()
     await station.redrive("a")
     await station.work()
-    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.replay("a")
     await station.work()
     assert await station.numbers("a") == {"a": [1, 2, 3, 4, 5]}
 
@@ -253,20 +265,20 @@ async def test_a_replay_stops_when_its_group_is_blocked_anew() -> None:
     with pytest.raises(Unreachable):
         await station.dying("send").replay(before, station.queue)
     await station.work()
-    assert not await station.yard.replay(before, station.queue)
+    assert await station.yard.replay(before, station.queue) is Replayed.BLOCKED
     await station.work()
     assert await station.numbers("a") == {"a": [1]}
     assert len(await station.parked("a")) == 1
     station.broken.clear()
     await station.redrive("a")
     await station.work()
-    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.replay("a")
     await station.work()
     assert await station.numbers("a") == {"a": [1, 2, 3]}
 
 
 @timeless
-async def test_a_head_that_is_delivered_again_before_its_letter_was_written_is_handled() -> None:
+async def test_a_head_that_comes_again_as_its_letter_was_not_written_is_given_up_again() -> None:
     station = Station(broken={("a", 1)})
     await station.come("a", 1, 2)
     (first,) = await station.cloud.queues.receive(
@@ -275,10 +287,12 @@ async def test_a_head_that_is_delivered_again_before_its_letter_was_written_is_h
     async with running(station.service, station.cloud.ports) as pipeline:
         await pipeline.consume(first)
     before = await station.block("a")
+    station.broken.clear()
     await station.work()
-    assert station.runs == [("a", 1), ("a", 1)]
+    assert station.runs == [("a", 1)]
     assert await station.block("a") == replace(before, waiting=1)
-    assert len(station.letters) == 1
+    (letter,) = station.letters
+    assert "Wagon 1 has no wheels." in str(letter.attributes[NOTE_ATTRIBUTE].value)
 
 
 @timeless
@@ -336,11 +350,11 @@ async def test_a_large_message_is_parked_in_pieces_and_comes_whole() -> None:
     station.broken.clear()
     await station.redrive("a")
     await station.work()
-    assert await station.yard.replay(await station.block("a"), station.queue)
+    await station.send_again("a")
     (entry,) = station.cloud.queues.peek(station.queue)
     assert entry.body == parked.entry.body
     assert set(entry.attributes) == {"colour", NOTE_ATTRIBUTE}
-    await station.work()
+    await station.replay("a")
     assert await station.numbers("a") == {"a": [1, 2]}
 
 
@@ -357,9 +371,104 @@ async def test_a_replay_that_died_after_a_send_is_begun_again_without_a_second_e
         await station.dying("transact").replay(block, station.queue)
     await station.work()
     await asyncio.sleep(600)  # longer than SQS remembers a deduplication id
-    assert await station.yard.replay(block, station.queue)
+    await station.replay("a")
+    assert await station.numbers("a") == {"a": [1, 2, 3]}
+
+
+@timeless
+async def test_what_is_ahead_of_a_replayed_message_in_the_queue_is_handled_after_it() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2, 3)
+    await station.work()
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    await station.come("a", 4)
+    await station.send_again("a")
+    await station.come("a", 5)
     await station.work()
     assert await station.numbers("a") == {"a": [1, 2, 3]}
+    await station.replay("a")
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2, 3, 4, 5]}
+    assert await station.yard.blocks("station.shunt") == []
+
+
+@timeless
+async def test_a_busy_group_keeps_its_order_while_it_is_redriven() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 0, 1, 2, 3)
+    await station.work()
+    station.broken.clear()
+
+    async def traffic() -> None:
+        for number in range(4, 40):
+            await station.come("a", number)
+            await asyncio.sleep(0.02)
+
+    async with station.working():
+        coming = asyncio.create_task(traffic())
+        plan = Plan(station.queue, "in-traffic")
+        async with redriving(station.service, station.cloud.ports, plan) as redrive:
+            await redrive.run()
+        await coming
+        await station.emptied()
+    assert await station.numbers("a") == {"a": list(range(40))}
+    assert await station.yard.blocks("station.shunt") == []
+
+
+@timeless
+async def test_a_group_is_not_blocked_by_a_message_that_another_handler_wants_again() -> None:
+    station, tries = Station(broken={("a", 1)}), [0]
+
+    @station.service.on(WagonCame, queue="track.fifo", name="weigh")
+    async def weigh(event: WagonCame) -> None:
+        tries[0] += 1
+        if tries[0] == 1:
+            station.broken.clear()
+            raise RuntimeError("The scale is not ready.")
+
+    await station.come("a", 1, 2)
+    await station.work()
+    assert await station.numbers("a") == {"a": [1, 2]}
+    assert await station.yard.blocks("station.shunt") == []
+    assert station.letters == []
+
+
+@timeless
+async def test_a_head_whose_letter_cannot_be_written_is_not_done_after_all() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2)
+    queues: Any = _Failing(station.cloud.queues, "send", times=2)
+    async with station.working(replace(station.cloud.ports, queues=queues)):
+        await queues.has_failed.wait()
+        station.broken.clear()
+        await station.emptied()
+    assert await station.numbers("a") == {"a": []}
+    assert len(station.letters) == 1
+    assert (await station.block("a")).waiting == 1
+
+
+@timeless
+async def test_a_head_without_a_note_is_handled_when_it_is_sent_back() -> None:
+    station = Station(broken={("a", 1)})
+    dlq = "station-track-dlq.fifo"
+    await station.come("a", 1, 2)
+    await station.work()
+    (letter,) = await station.cloud.queues.receive(dlq, limit=1, wait=timedelta(0))
+    attributes = {name: a for name, a in letter.attributes.items() if name != NOTE_ATTRIBUTE}
+    bare = QueueEntry(letter.body, group_id="a", attributes=attributes)
+    await station.cloud.queues.send(dlq, [bare])
+    await station.cloud.queues.delete(dlq, [letter.receipt_handle])
+    station.broken.clear()
+    async with station.working():
+        plan = Plan(station.queue, "without-a-note")
+        async with redriving(station.service, station.cloud.ports, plan) as redrive:
+            report = await redrive.run()
+        await station.emptied()
+    assert len(report.done) == 1
+    assert await station.numbers("a") == {"a": [1, 2]}
+    assert await station.yard.blocks("station.shunt") == []
 
 
 @timeless
@@ -411,6 +520,7 @@ class _Failing:
         self._answers = after
         self._times = times
         self.failed = 0
+        self.has_failed = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
         return self._called if name == self._method else getattr(self._inner, name)
@@ -418,6 +528,7 @@ class _Failing:
     async def _called(self, *args: Any, **kwargs: Any) -> Any:
         if self._answers == 0 and self.failed < self._times:
             self.failed += 1
+            self.has_failed.set()
             raise Unreachable("No answer came back.")
         self._answers -= self._answers > 0
         return await getattr(self._inner, self._method)(*args, **kwargs)

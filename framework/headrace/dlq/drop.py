@@ -98,7 +98,7 @@ class Drop:
         out = [letter for letter in letters if await self._send(letter, standings[letter.id])]
         await asyncio.to_thread(_append, file, [_line(letter) for letter in out])
         for letter in out:
-            await self._parked.after(letter)
+            await self._parked.after(letter, dropped=True)
         left = await self.holding.delete([letter.delivery for letter in out])
         for letter in out:
             if letter.id in left:

@@ -72,6 +72,7 @@ class Holding:
         depth = await self._queues.depth(self.queue)
         self.elsewhere = max(0, depth.in_flight + depth.delayed - len(self.held))
         expected = depth.visible + len(self.held)
+        self.full = len(self.held) >= self._most
         while not self.full:
             if not await self._receive(_WAIT):
                 break

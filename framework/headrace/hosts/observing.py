@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from headrace.hosts.settings import ObserveSettings
 from headrace.observer import Guarded, Observer
-from headrace.tracing import Tracer, Untraced
+from headrace.tracing import Tracer, Untraced, safe
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def observing(
         from headrace.observe.logs import PayloadLog
 
         observers.append(PayloadLog())
-    return Observing(Guarded(observers), tracer or _tracer(settings))
+    return Observing(Guarded(observers), safe(tracer or _tracer(settings)))
 
 
 @asynccontextmanager

@@ -185,10 +185,8 @@ class Poller:
             if _has_result(receiving):
                 deliveries = receiving.result()
                 count, taken = len(deliveries), self._begin(deliveries)
-                if deliveries:
-                    self._tell(deliveries)
             self._room.give(room - taken)
-        receiving.result()
+        self._tell(receiving.result())
         self._say_received(count, room)
         if count == 0 and self._settings.wait < _SHORT:
             await asyncio.sleep((_SHORT - self._settings.wait).total_seconds())
@@ -225,6 +223,8 @@ class Poller:
         return len(lanes)
 
     def _tell(self, deliveries: Sequence[Delivery]) -> None:
+        if not deliveries:
+            return
         service, tracer = self._pipeline.service.name, self._pipeline.tracer
         tracer.received(service, self._queue, (delivery.trace_header for delivery in deliveries))
 

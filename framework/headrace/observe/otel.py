@@ -51,6 +51,8 @@ class OpenTelemetryTracer:
     OpenTelemetry's SDK. Until then nothing is recorded, and what came is passed on.
     """
 
+    never_raises: Final = True
+
     def __init__(self, provider: api.TracerProvider | None = None) -> None:
         self._spans = api.get_tracer("headrace", _version(), provider)
         self._is_broken = False

@@ -63,6 +63,8 @@ class XRayTracer:
     Raises `ConfigurationError` if the SDK is not installed.
     """
 
+    never_raises: Final = True
+
     def __init__(self) -> None:
         self._sdk = _sdk()
         self._in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in os.environ

@@ -518,3 +518,19 @@ async def _letter_about(office: Office, id: str) -> None:
 
     body = delivery_of(ParcelPosted(number=0), office.queue, id=id).body
     await office.cloud.queues.send(office.dead_letters, [QueueEntry(body)])
+
+
+@timeless
+async def test_more_letters_of_a_fifo_queue_than_are_held_at_a_time_all_go_back() -> None:
+    office = Office(fifo=True)
+    for number in range(30):
+        await office.post("franking", group=f"g-{number}")
+    await office.handled()
+    assert office.there().total() == 30
+    office.mended.add("franking")
+
+    async with office.open():
+        report = await office.redrive(held=10)
+
+    assert (len(report.done), report.succeeded) == (30, True)
+    assert office.there().total() == 0
