@@ -169,11 +169,13 @@ class Yard:
 
     async def _take_out(self, block: Block, parked: Parked) -> bool:
         """Whether it was taken out in this turn."""
+        # The head itself was not sent, so there is nothing of it to wait for.
+        last = parked.event_id if parked.position > block.head else None
         one_less = Update(
             block_key(self._table, block.consumer, block.group),
-            "SET waiting = waiting - :one, #last = :event",
-            {"#last": "last"},
-            {":one": {"N": "1"}, ":event": {"S": parked.event_id}},
+            "SET waiting = waiting - :one" + (", #last = :last" if last else ""),
+            {"#last": "last"} if last else {},
+            {":one": {"N": "1"}, **({":last": {"S": last}} if last else {})},
             self._in_turn(block),
         )
         there = Condition("attribute_exists(pk)")
@@ -197,13 +199,19 @@ class Yard:
         raise AssertionError("unreachable")
 
     async def _free(self, block: Block) -> bool:
-        """Whether nothing waits in the group, which is free then."""
+        """Whether nothing waits in the group, and another replay has sent nothing either, so that
+        it is free."""
         key = block_key(self._table, block.consumer, block.group)
         in_turn = self._in_turn(block)
-        nothing = replace(
-            in_turn,
-            expression=f"{in_turn.expression} AND waiting = :none",
-            values={**in_turn.values, ":none": {"N": "0"}},
+        last = "attribute_not_exists(#last)" if block.last is None else "#last = :last"
+        nothing = Condition(
+            f"{in_turn.expression} AND waiting = :none AND {last}",
+            {**in_turn.names, "#last": "last"},
+            {
+                **in_turn.values,
+                ":none": {"N": "0"},
+                **({":last": {"S": block.last}} if block.last is not None else {}),
+            },
         )
         try:
             await self._store.change(Delete(key, nothing))

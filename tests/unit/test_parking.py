@@ -450,6 +450,26 @@ async def test_a_head_whose_letter_cannot_be_written_is_not_done_after_all() -> 
 
 
 @timeless
+async def test_a_replayed_message_that_fails_before_it_was_taken_out_can_be_dropped() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2)
+    await station.work()
+    station.broken = {("a", 2)}
+    await station.redrive("a")
+    await station.work()
+    with pytest.raises(Unreachable):
+        await station.dying("transact").replay(await station.block("a"), station.queue)
+    await station.work()
+    assert len(await station.parked("a")) == 1
+    # Its letter is not wanted any more, and neither is what is parked of it.
+    await station.replay("a")
+    await station.work()
+    assert await station.numbers("a") == {"a": [1]}
+    assert station.runs.count(("a", 2)) == 1
+    assert await station.yard.blocks("station.shunt") == []
+
+
+@timeless
 async def test_a_head_without_a_note_is_handled_when_it_is_sent_back() -> None:
     station = Station(broken={("a", 1)})
     dlq = "station-track-dlq.fifo"

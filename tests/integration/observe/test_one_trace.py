@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -52,10 +53,10 @@ PATIENCE: Final = 120.0
 
 
 class Own:
-    """How handlers record what they do. A test says with what."""
+    """How handlers record what they do; not at all, until a test says with what."""
 
     def block(self, name: str, cause: str) -> Any:
-        raise NotImplementedError
+        return nullcontext()
 
 
 @dataclass
