@@ -206,6 +206,22 @@ class Trial:
             else:
                 said = "\n".join(ended.lines)
                 self.outcome.expect(ended.code == 0, f"a redrive ended with {ended.code}: {said}")
+        await self._handled()
+
+    async def _handled(self) -> None:
+        """Until the worker is done with what was sent back, by killed processes too: those wait for
+        no fate of their letters."""
+        queues = self._on.ports.queues
+
+        async def none_left() -> bool:
+            depth = await queues.depth(clerks.name)
+            return depth.visible + depth.in_flight == 0
+
+        try:
+            await _until(none_left)
+        except TimeoutError:
+            depth = await queues.depth(clerks.name)
+            self.outcome.findings.append(f"the queue of the service holds {depth}")
 
     async def _kill(self, process: Process) -> None:
         """Some time after it has begun to send letters back, if it is still there then."""
@@ -243,10 +259,6 @@ class Trial:
         left = Counter(letter.body for letter in await emptied(ports.queues, DEAD_LETTERS))
         outcome.lost = times.count(0) + (self._others - left).total()
         outcome.repeated = sum(each > 1 for each in times) + (left - self._others).total()
-        depth = await ports.queues.depth(clerks.name)
-        outcome.expect(
-            depth.visible + depth.in_flight == 0, f"the queue of the service holds {depth}"
-        )
 
     async def _seen_again(self) -> None:
         """Until nothing is hidden any more that a killed process held."""
