@@ -45,7 +45,7 @@ async def send(
     if any(message.owner is None for message in outgoing):
         # EventBridge takes an event for a bus that does not exist, says yes, and loses it.
         await ports.bus.require(bus)
-    outbox = Outbox("client", bus, ports.bus, ports.queues, ports.randomness, Unobserved())
+    outbox = Outbox("client", bus, ports, Unobserved())
     answers = await asyncio.gather(
         *(outbox.dispatch([message]) for message in outgoing), return_exceptions=True
     )

@@ -16,7 +16,7 @@ import orjson
 from headrace.aws.client import open_ports
 from headrace.commit import Unmet
 from headrace.entity import EntityT
-from headrace.envelope import Metadata, Outgoing, seal
+from headrace.envelope import Cancellation, Metadata, Outgoing
 from headrace.errors import (
     AlreadyDone,
     CloudError,
@@ -25,18 +25,18 @@ from headrace.errors import (
     KeyReused,
     NoTable,
 )
-from headrace.events import Message, contract_of
+from headrace.events import contract_of
 from headrace.group import GroupCommit
 from headrace.inbox import Committed, Inbox, Unrecorded
 from headrace.observer import Observer, Unobserved
-from headrace.outbox import Outbox, refuse_unsendable
+from headrace.outbox import Outbox, sealed_as
 from headrace.pipeline import refuse_undeclared, require_bus
 from headrace.ports import Ports
 from headrace.reads import SharedReads
 from headrace.record import Record
 from headrace.service import Service
 from headrace.tracing import Tracer, safe
-from headrace.transaction import Effects, Transaction, first_version
+from headrace.transaction import Effects, Scheduled, Transaction, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +69,7 @@ class Connection:
         self._table = service.table
         self._reads = SharedReads(ports.store)
         self._group = GroupCommit(ports.store, ports.randomness, together=service.group_commit)
-        self._outbox = Outbox(
-            service.name,
-            service.bus,
-            ports.bus,
-            ports.queues,
-            ports.randomness,
-            observer or Unobserved(),
-        )
+        self._outbox = Outbox(service.name, service.bus, ports, observer or Unobserved())
         self._inbox = Inbox(
             ports.store,
             self._group,
@@ -131,7 +124,7 @@ class Connection:
             self._reads,
             table=self._table,
             idempotency_key=f"{self.service.name}#{event_id}",
-            first_version=first_version(self.ports.clock.now()),
+            now=self.ports.clock.now(),
         )
         record: Record | None = None
         try:
@@ -172,7 +165,7 @@ class Connection:
         return Transaction(self._reads, table=self._table, idempotency_key="")
 
     def _record(
-        self, event_id: str, messages: Sequence[Message], *, content: str | None, answer: Any
+        self, event_id: str, messages: Sequence[Wanted], *, content: str | None, answer: Any
     ) -> Record:
         record = self._inbox.new_record(self.service.name, event_id, self._seal(messages))
         return replace(
@@ -212,9 +205,14 @@ class Connection:
         else:
             self._inbox.mark_done(record)
 
-    def _seal(self, messages: Sequence[Message]) -> list[Outgoing]:
-        now, sealed = self.ports.clock.now(), list[Outgoing]()
-        for message in messages:
+    def _seal(self, messages: Sequence[Wanted]) -> list[Outgoing | Cancellation]:
+        now, sealed = self.ports.clock.now(), list[Outgoing | Cancellation]()
+        first: str | None = None
+        for wanted in messages:
+            if isinstance(wanted, Cancellation):
+                sealed.append(wanted)
+                continue
+            message = wanted.command if isinstance(wanted, Scheduled) else wanted
             refuse_undeclared(message, self.service.emits, f"A transaction of {self.service.name}")
             contract = contract_of(message)
             # Not derived from the key. The record keeps the id for every resend, and a key that is
@@ -225,11 +223,11 @@ class Connection:
                 type=contract.name,
                 version=contract.version,
                 time=now,
-                correlation_id=sealed[0].id if sealed else id,
+                correlation_id=first or id,
                 traceparent=self._tracer.current(),
             )
-            sealed.append(seal(message, metadata))
-            refuse_unsendable(sealed[-1])
+            first = first or id
+            sealed.append(sealed_as(wanted, metadata))
         return sealed
 
 

@@ -75,6 +75,8 @@ class Entity(BaseModel):
 
     __key__: ClassVar[KeyTemplate | None] = None
 
+    kept_by_headrace: ClassVar[frozenset[str]] = frozenset()
+
     def __init_subclass__(
         cls, *, pk: str | None = None, sk: str = DEFAULT_SORT_KEY, **kwargs: Any
     ) -> None:
@@ -88,6 +90,11 @@ class Entity(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         # Not inherited: two classes under one key would overwrite each other's items.
         cls.__key__ = None if pk is None else _checked(cls, KeyTemplate(pk, sk))
+
+    def attributes_of_headrace(self) -> Item:
+        """What stands in the item beside the fields, of the names in `kept_by_headrace`: for
+        entities of headrace's own."""
+        return {}
 
 
 EntityT = TypeVar("EntityT", bound=Entity)
@@ -173,6 +180,7 @@ def to_item(entity: Entity, key: ItemKey, version: int) -> Item:
         **key.attributes(),
         VERSION_ATTRIBUTE: {"N": str(version)},
         TYPE_ATTRIBUTE: {"S": cls.__name__},
+        **entity.attributes_of_headrace(),
     }
     size = size_of(item)
     if size > DYNAMODB_ITEM_BYTES:
@@ -187,7 +195,8 @@ def to_item(entity: Entity, key: ItemKey, version: int) -> Item:
 
 def from_item(cls: type[EntityT], item: Item) -> EntityT:
     """The entity in an item; raises `HeadraceError` if it no longer fits its model."""
-    fields = load_item({name: value for name, value in item.items() if name not in _RESERVED})
+    own = _RESERVED | cls.kept_by_headrace
+    fields = load_item({name: value for name, value in item.items() if name not in own})
     try:
         return cls.model_validate(fields, by_alias=True, by_name=True)
     except ValidationError as error:
@@ -202,7 +211,8 @@ def unknown_in(item: Item, cls: type[Entity]) -> Item:
     if cls.model_config.get("extra") == "allow":
         return {}
     read = {name for field in cls.model_fields.values() for name in _aliases(field)}
-    return {name: v for name, v in item.items() if name not in {*cls.model_fields, *read}}
+    own = {*cls.model_fields, *read, *cls.kept_by_headrace}
+    return {name: v for name, v in item.items() if name not in own}
 
 
 def _aliases(field: FieldInfo) -> Iterator[str]:

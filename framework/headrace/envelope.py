@@ -59,7 +59,8 @@ class Outgoing:
 
     `source` is set for an event and names EventBridge's source; `owner` is set for a command
     and names the service whose queue takes it; `group_id` then stands for its tenant, if it has
-    one. `detail` is `{"metadata": …, "data": …}`.
+    one. `detail` is `{"metadata": …, "data": …}`. A command that is not to arrive before it is
+    `due` has the name of a `schedule`, which tells it from all others.
     """
 
     id: str
@@ -70,6 +71,15 @@ class Outgoing:
     owner: str | None = None
     trace_header: str | None = None
     group_id: str | None = None
+    due: datetime | None = None
+    schedule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """The message of this schedule is not wanted any more. It may come all the same."""
+
+    schedule: str
 
 
 def derived_id(consumer: str, event_id: str, place: str) -> str:

@@ -28,7 +28,7 @@ from typing import Final
 
 from headrace.coalesce import Coalescer
 from headrace.commit import cause_of, refuse_too_large
-from headrace.envelope import Outgoing
+from headrace.envelope import Cancellation, Outgoing
 from headrace.errors import (
     CancellationReason,
     CloudError,
@@ -39,7 +39,16 @@ from headrace.errors import (
 from headrace.group import GroupCommit
 from headrace.limits import BATCH_WRITE_ITEMS
 from headrace.ports import Action, Clock, Condition, Item, ItemKey, Put, Randomness, Store
-from headrace.record import KEY_PREFIX, RELAY_INDEX, RELAY_SHARDS, Record, Status, moment, shard
+from headrace.record import (
+    KEY_PREFIX,
+    RELAY_INDEX,
+    RELAY_SHARDS,
+    Record,
+    Status,
+    Trail,
+    moment,
+    shard,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -85,14 +94,22 @@ class Inbox:
     def key(self, consumer: str, event_id: str) -> ItemKey:
         return ItemKey(self._table, f"{KEY_PREFIX}{consumer}#{event_id}", "-")
 
-    def new_record(self, consumer: str, event_id: str, outgoing: Sequence[Outgoing] = ()) -> Record:
+    def new_record(
+        self,
+        consumer: str,
+        event_id: str,
+        outgoing: Sequence[Outgoing | Cancellation] = (),
+        trail: Trail | None = None,
+    ) -> Record:
         """A record to commit. With nothing to send it is done at once."""
         return Record(
             key=self.key(consumer, event_id),
             commit_id=str(self._randomness.uuid()),
             status=Status.PENDING if outgoing else Status.DONE,
-            expires_at=self._expiry(),
+            expires_at=self._expiry(trail),
             outgoing=tuple(outgoing),
+            since=None if trail is None else self._clock.now(),
+            trail=trail,
         )
 
     async def commit(
@@ -172,15 +189,18 @@ class Inbox:
         if record.done:
             return
         self._sent.add(record.key)
-        done = replace(record, status=Status.DONE, outgoing=(), expires_at=self._expiry())
+        # What has a trail is told for longer than duplicates can come.
+        expiry = max(self._expiry(), (record.expires_at or 0) if record.trail else 0)
+        done = replace(record, status=Status.DONE, outgoing=(), expires_at=expiry)
         answer = self._done_marks.post(Put(self._table, done.as_item()))
         answer.add_done_callback(lambda marked: self._end_mark(record, marked))
 
     async def flush(self) -> None:
         await self._done_marks.flush()
 
-    def _expiry(self) -> int:
-        return int((self._clock.now() + self._keep).timestamp())
+    def _expiry(self, trail: Trail | None = None) -> int:
+        keep = self._keep if trail is None else max(self._keep, trail.keep)
+        return int((self._clock.now() + keep).timestamp())
 
     def _claim(self, record: Record) -> Put:
         # TTL deletes within days of the expiry, so the expiry itself is tested too. A lease is left
@@ -242,7 +262,13 @@ class Unrecorded:
         self._clock = clock
         self._randomness = randomness
 
-    def new_record(self, consumer: str, event_id: str, outgoing: Sequence[Outgoing] = ()) -> Record:
+    def new_record(
+        self,
+        consumer: str,
+        event_id: str,
+        outgoing: Sequence[Outgoing | Cancellation] = (),
+        trail: Trail | None = None,
+    ) -> Record:
         return Record(
             key=ItemKey("", f"unrecorded#{consumer}#{event_id}", "-"),
             commit_id=str(self._randomness.uuid()),

@@ -34,6 +34,17 @@ class Handled:
     conflicts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SagaChange:
+    """A saga came to another status: `started`, `compensating`, `completed`, `compensated` or
+    `stuck`."""
+
+    saga: str
+    key: str
+    status: str
+    reason: str | None
+
+
 class Observer:
     """Told of what happens, as it happens; override what you want to know.
 
@@ -57,6 +68,9 @@ class Observer:
 
     def sent(self, service: str, outgoing: Outgoing) -> None:
         """An event is on the bus, or a command in its owner's queue."""
+
+    def saga(self, service: str, change: SagaChange) -> None:
+        """A saga of this service has come to another status, and that is committed."""
 
     def flush(self) -> None:
         """Write what was gathered: called at the end of a Lambda invocation, every few seconds by a
@@ -103,6 +117,10 @@ class Guarded(Observer):
     def sent(self, service: str, outgoing: Outgoing) -> None:
         for observer in self._observers:
             _guard(observer.sent, service, outgoing)
+
+    def saga(self, service: str, change: SagaChange) -> None:
+        for observer in self._observers:
+            _guard(observer.saga, service, change)
 
     def flush(self) -> None:
         for observer in self._observers:

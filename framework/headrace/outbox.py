@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
+from math import ceil
 from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from headrace.coalesce import Coalescer
 from headrace.entries import answers
-from headrace.envelope import Outgoing, queue_body
+from headrace.envelope import Cancellation, Metadata, Outgoing, queue_body, seal
 from headrace.errors import CloudError, DispatchError, TooLarge
+from headrace.events import Message
 from headrace.limits import (
     PUT_EVENTS_BYTES,
     PUT_EVENTS_ENTRIES,
     SQS_BATCH_ENTRIES,
+    SQS_MAX_DELAY,
     SQS_MESSAGE_BYTES,
 )
 from headrace.observer import Guarded, Observer
-from headrace.ports import Bus, BusEntry, QueueEntry, Queues, Randomness
+from headrace.ports import BusEntry, Ports, QueueEntry
+from headrace.transaction import Scheduled
 
 EntryT = TypeVar("EntryT", BusEntry, QueueEntry)
 
@@ -39,16 +45,16 @@ class Outbox:
         self,
         service: str,
         bus_name: str,
-        bus: Bus,
-        queues: Queues,
-        randomness: Randomness,
+        ports: Ports,
         observer: Observer,
     ) -> None:
         self._service = service
         self._bus_name = bus_name
-        self._bus = bus
-        self._queues = queues
-        self._randomness = randomness
+        self._bus = ports.bus
+        self._queues = ports.queues
+        self._scheduler = ports.scheduler
+        self._clock = ports.clock
+        self._randomness = ports.randomness
         self._observer = Guarded(observer)
         self._events: Coalescer[BusEntry, None] = Coalescer(
             self._put_events,
@@ -58,7 +64,7 @@ class Outbox:
         )
         self._commands: dict[str, Coalescer[QueueEntry, None]] = {}
 
-    async def dispatch(self, outgoing: Sequence[Outgoing]) -> None:
+    async def dispatch(self, outgoing: Sequence[Outgoing | Cancellation]) -> None:
         """Send every message; raises `DispatchError` if any could not be sent for now."""
         answers = await asyncio.gather(
             *(self._send(message) for message in outgoing), return_exceptions=True
@@ -77,7 +83,7 @@ class Outbox:
         for commands in list(self._commands.values()):
             await commands.flush()
 
-    async def _send(self, message: Outgoing) -> None:
+    async def _send(self, message: Outgoing | Cancellation) -> None:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
             stop=stop_after_attempt(ATTEMPTS),
@@ -86,13 +92,30 @@ class Outbox:
         ):
             with attempt:
                 await self._send_once(message)
-        self._observer.sent(self._service, message)
+        if isinstance(message, Outgoing):
+            self._observer.sent(self._service, message)
 
-    async def _send_once(self, message: Outgoing) -> None:
-        if message.owner is None:
+    async def _send_once(self, message: Outgoing | Cancellation) -> None:
+        if isinstance(message, Cancellation):
+            await self._scheduler.cancel(message.schedule)
+        elif message.owner is None:
             await self._events.add(bus_entry(message))
-        else:
+        elif message.due is None:
             await self._to(message.owner).add(queue_entry(message))
+        else:
+            await self._send_for(message.due, message.owner, message)
+
+    async def _send_for(self, due: datetime, owner: str, message: Outgoing) -> None:
+        """Into the queue, to be hidden there until it is due; or to the scheduler, if that is
+        further ahead than a queue can hide it."""
+        ahead = due - self._clock.now()
+        if ahead > SQS_MAX_DELAY and message.schedule is not None:
+            entry = QueueEntry(_without_keywords(queue_body(message)))
+            await self._scheduler.schedule(message.schedule, due, owner, entry)
+            return
+        # Whole seconds, rounded up, so that it does not come early.
+        delay = timedelta(seconds=max(0, ceil(ahead.total_seconds())))
+        await self._to(owner).add(replace(queue_entry(message), delay=min(delay, SQS_MAX_DELAY)))
 
     def _wait(self, state: RetryCallState) -> float:
         return self._randomness.uniform(0, 0.1 * 2**state.attempt_number)
@@ -131,6 +154,16 @@ def queue_entry(message: Outgoing) -> QueueEntry:
     )
 
 
+def sealed_as(wanted: Message | Scheduled, metadata: Metadata) -> Outgoing:
+    """A message as it will be sent; raises `TooLarge` for what could not be."""
+    if isinstance(wanted, Scheduled):
+        outgoing = replace(seal(wanted.command, metadata), due=wanted.at, schedule=wanted.name)
+    else:
+        outgoing = seal(wanted, metadata)
+    refuse_unsendable(outgoing)
+    return outgoing
+
+
 def refuse_unsendable(message: Outgoing) -> None:
     """Raises `TooLarge`, with the numbers, for what the bus or the queue would refuse."""
     if message.owner is None:
@@ -151,6 +184,11 @@ def _bus_weight(entry: BusEntry) -> int:
     (user guide, "Calculating PutEvents event entry size")."""
     texts = (entry.source, entry.detail_type, entry.detail)
     return 14 + sum(len(text.encode()) for text in texts)
+
+
+def _without_keywords(body: str) -> str:
+    """JSON without `<`: Scheduler replaces `<aws.scheduler.…>` in what it sends."""
+    return body.replace("<", "\\u003c")
 
 
 def _is_retryable(error: BaseException) -> bool:

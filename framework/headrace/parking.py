@@ -11,12 +11,17 @@ group are kept in the table, in order, until somebody has dealt with it.
 A replayed message carries the `turn` of the block that it was replayed in. When m3 fails, the group
 is blocked by m3 in a new turn; so m4, which is in the queue by then, is parked once more. Positions
 are those that SQS gave when the messages were first sent.
+
+A message that has to wait and could not be sent again, or that cannot be parked and will not come
+again, is a dead letter at once, and what is parked in its place says so. When a replay comes to
+that place the group is blocked by this message, so nothing behind it overtakes it.
 """
 
 from __future__ import annotations
 
 import logging
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,16 +29,18 @@ from zlib import crc32
 
 import orjson
 
-from headrace.dead_letter import NOTE_ATTRIBUTE, noted, original_id
+from headrace.dead_letter import NOTE_ATTRIBUTE, Note, noted, original_id
 from headrace.errors import (
     CommitError,
     ConditionFailed,
     Conflict,
     TransactionCanceled,
 )
+from headrace.limits import SQS_ATTRIBUTES, SQS_MESSAGE_BYTES
 from headrace.outcome import Ack, DeadLetter
 from headrace.ports import (
     Action,
+    Attribute,
     Clock,
     Condition,
     Delivery,
@@ -45,7 +52,7 @@ from headrace.ports import (
     Update,
 )
 from headrace.reads import SharedReads
-from headrace.text import shown
+from headrace.text import shown, xml_legal
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +60,23 @@ SHARDS: Final = 8
 """Partitions for the blocks of one consumer, as every delivery looks whether its group has one."""
 
 _PART_BYTES: Final = 300_000
-"""Of a body, in one item: an item may have 400 KB, a message 1 MiB."""
+"""Of a message, in one item: an item may have 400 KB, a message 1 MiB."""
 
 _DIGITS: Final = 40
 """SQS's sequence numbers have 128 bits; padded, they sort as text."""
 
 _ATTEMPTS: Final = 3
+
+_SOME_TURN: Final = "00000000-0000-0000-0000-000000000000"
+"""As long as any, to see whether a note has room."""
+
+SET_HEAD: Final = (
+    "SET #head = :head, #turn = :turn, event_id = :event, message_id = :message, #since = :since, "
+    "reason = :reason"
+)
+FORGET_TURN: Final = "REMOVE #last, released"
+HEAD_NAMES: Final = {"#head": "head", "#turn": "turn", "#since": "since", "#last": "last"}
+"""How a block gets another head, and what is forgotten then."""
 
 
 class Unplaced(CommitError):
@@ -70,8 +88,8 @@ class Block:
     """A message group that waits for the message at its head, which was given up for a `reason`.
 
     `head` is its position, `event_id` and `message_id` name it; `turn` is new whenever a head is
-    given up; `waiting` counts what is parked. Once the head was dealt with the block is `released`:
-    what waits is replayed, the `last` of it being this event.
+    given up; `waiting` counts what is parked. It came from `queue`. Once the head was dealt with
+    the block is `released`: what waits is replayed, the `last` of it being this event.
     """
 
     consumer: str
@@ -85,6 +103,7 @@ class Block:
     reason: str = ""
     last: str | None = None
     released: bool = False
+    queue: str | None = None
 
     def keeps(self, delivery: Delivery, event_id: str) -> bool:
         """Whether a delivery has to wait: it stands behind the head, and is not being replayed.
@@ -93,10 +112,10 @@ class Block:
         return behind and noted(delivery, "turn") != self.turn
 
     def gives_up(self, delivery: Delivery, event_id: str) -> bool:
-        """Whether a delivery is the head, and was not sent back by an operator: it was given up,
-        and its letter was not written, or it was not deleted then."""
-        sent_back = noted(delivery, "redrive") or noted(delivery, "reason")
-        return event_id == self.event_id and not self.released and not sent_back
+        """Whether a delivery is the head that was given up, and whose letter was not written, or
+        which was not deleted then. Whoever sends a letter back makes a new message of it."""
+        same = delivery.message_id == self.message_id and event_id == self.event_id
+        return same and not self.released
 
 
 def position(delivery: Delivery) -> str:
@@ -128,9 +147,10 @@ class Parking:
     ) -> Ack | DeadLetter | None:
         """What becomes of a delivery without its handler; `None` if that is to run.
 
-        One that has to wait behind another message is parked, and may be deleted then. One that
-        was given up before is given up again: those behind it may be parked by now. Raises
-        `CloudError`, and `Conflict` when the group is being replayed at this moment.
+        One that has to wait behind another message is parked, and may be deleted then; if it could
+        not be sent again as it is, it is a dead letter, and its place is kept. One that was given
+        up before is given up again: those behind it may be parked by now. Raises `CloudError`, and
+        `Conflict` when the group is being replayed at this moment.
         """
         key = block_key(self._table, consumer, delivery.group_id or "")
         for _ in range(_ATTEMPTS):
@@ -142,55 +162,92 @@ class Parking:
                 return DeadLetter(block.reason, consumer)
             if not block.keeps(delivery, event_id):
                 return None
-            if await self._park(key, consumer, delivery, event_id):
-                return Ack(parked=True)
-        raise Conflict(
-            f"The message group {delivery.group_id!r} was blocked and freed again while message "
-            f"{delivery.message_id} was to be parked."
-        )
+            reason = _unfit(consumer, delivery)
+            items = self._items(consumer, delivery, event_id, reason)
+            if await self._park(key, items, position(delivery)):
+                return Ack(parked=True) if reason is None else DeadLetter(reason, consumer)
+        raise _unsettled(delivery)
 
     async def block(self, consumer: str, delivery: Delivery, event_id: str, reason: str) -> None:
-        """What stands behind this message in its group waits from now on. To be called before the
-        message can leave the queue. Raises `CloudError`."""
-        head = position(delivery)
-        values = {
-            ":head": {"S": head},
+        """What stands behind this message in its group waits for it from now on, or as soon as what
+        blocks the group already is done. To be called before the message can leave the queue.
+        Raises `CloudError`, and `Conflict` when the group is being replayed at this moment."""
+        key = block_key(self._table, consumer, delivery.group_id or "")
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._store.change(self._blocked(key, delivery, event_id, reason))
+            except ConditionFailed as error:
+                if error.item is None:
+                    continue
+                if block_of(consumer, error.item).head >= position(delivery):
+                    # What waits stands behind this one as well.
+                    return
+                items = self._items(consumer, delivery, event_id, shown(reason))
+                if await self._park(key, items, position(delivery)):
+                    return
+            else:
+                _log_blocked(consumer, delivery)
+                return
+        raise _unsettled(delivery)
+
+    def _blocked(self, key: ItemKey, delivery: Delivery, event_id: str, reason: str) -> Update:
+        values: Item = {
+            ":head": {"S": position(delivery)},
             ":turn": {"S": str(self._randomness.uuid())},
             ":event": {"S": event_id},
             ":message": {"S": delivery.message_id},
-            ":since": {"S": self._clock.now().astimezone(UTC).isoformat()},
+            ":since": {"S": self._now()},
             ":reason": {"S": shown(reason)},
+            ":queue": {"S": delivery.queue},
             ":none": {"N": "0"},
         }
-        names = {"#head": "head", "#turn": "turn", "#since": "since", "#last": "last"}
-        update = Update(
-            block_key(self._table, consumer, delivery.group_id or ""),
-            "SET #head = :head, #turn = :turn, event_id = :event, message_id = :message, "
-            "#since = :since, reason = :reason, waiting = if_not_exists(waiting, :none) "
-            "REMOVE #last, released",
-            names,
+        return Update(
+            key,
+            f"{SET_HEAD}, #queue = :queue, waiting = if_not_exists(waiting, :none) {FORGET_TURN}",
+            {**HEAD_NAMES, "#queue": "queue"},
             values,
-            # One that is given up again ends the turn of what was replayed behind it.
+            # One that is given up again ends the turn of what was replayed behind it, and so does
+            # one that was replayed.
             Condition(
-                "attribute_not_exists(pk) OR #head <= :head OR event_id = :event",
-                {"#head": "head"},
-                {":head": {"S": head}, ":event": {"S": event_id}},
+                "attribute_not_exists(pk) OR event_id = :event OR #turn = :replayed",
+                {"#turn": "turn"},
+                {
+                    ":event": {"S": event_id},
+                    ":replayed": {"S": noted(delivery, "turn") or _SOME_TURN},
+                },
             ),
-        )
-        try:
-            await self._store.change(update)
-        except ConditionFailed:
-            return
-        logger.warning(
-            "The message group %r of %s waits behind message %s, which was given up.",
-            delivery.group_id,
-            consumer,
-            delivery.message_id,
+            return_old=True,
         )
 
-    async def _park(self, key: ItemKey, consumer: str, delivery: Delivery, event_id: str) -> bool:
+    def _now(self) -> str:
+        return self._clock.now().astimezone(UTC).isoformat()
+
+    def _items(
+        self, consumer: str, delivery: Delivery, event_id: str, reason: str | None
+    ) -> list[Item]:
+        """The message, in as many items as it needs; only its place, if it is a dead letter for
+        this `reason`."""
+        pk, where = parked_pk(consumer, delivery.group_id or ""), position(delivery)
+        known: Item = {"event_id": {"S": event_id}}
+        if reason is None:
+            parts = _parts(delivery)
+            known |= {"message_id": {"S": original_id(delivery)}}
+        else:
+            parts = [b""]
+            known |= {
+                "message_id": {"S": delivery.message_id},
+                "reason": {"S": reason},
+                "since": {"S": self._now()},
+            }
+        items: list[Item] = [
+            {"pk": {"S": pk}, "sk": {"S": f"{where}#{number:02}"}, "content": {"B": part}}
+            for number, part in enumerate(parts)
+        ]
+        items[0] |= {**known, "parts": {"N": str(len(parts))}}
+        return items
+
+    async def _park(self, key: ItemKey, items: list[Item], here: str) -> bool:
         """Whether it is parked now; `False` if the block is not there any more."""
-        here = position(delivery)
         one_more = Update(
             key,
             "SET waiting = waiting + :one",
@@ -200,9 +257,8 @@ class Parking:
                 "attribute_exists(pk) AND #head < :here", {"#head": "head"}, {":here": {"S": here}}
             ),
         )
-        parts = _items(consumer, delivery, event_id)
         free = Condition("attribute_not_exists(pk)")
-        actions: list[Action] = [one_more, *(Put(self._table, item, free) for item in parts)]
+        actions: list[Action] = [one_more, *(Put(self._table, item, free) for item in items)]
         try:
             await self._store.transact(actions, token=str(self._randomness.uuid()))
         except TransactionCanceled as error:
@@ -213,6 +269,22 @@ class Parking:
             # It stands there already: the process died, or was not answered, before the delete.
             return not failed[0]
         return True
+
+
+def _unsettled(delivery: Delivery) -> Conflict:
+    return Conflict(
+        f"The message group {delivery.group_id!r} was blocked and freed again while message "
+        f"{delivery.message_id} was to be parked."
+    )
+
+
+def _log_blocked(consumer: str, delivery: Delivery) -> None:
+    logger.warning(
+        "The message group %r of %s waits behind message %s, which was given up.",
+        delivery.group_id,
+        consumer,
+        delivery.message_id,
+    )
 
 
 # --- as it stands in the table ---------------------------------------------------------
@@ -240,6 +312,7 @@ def block_of(consumer: str, item: Item) -> Block:
         reason=item["reason"]["S"],
         last=item["last"]["S"] if "last" in item else None,
         released="released" in item,
+        queue=item["queue"]["S"] if "queue" in item else None,
     )
 
 
@@ -247,28 +320,20 @@ def parked_pk(consumer: str, group: str) -> str:
     return f"parked#{consumer}#{group}"
 
 
-def _items(consumer: str, delivery: Delivery, event_id: str) -> list[Item]:
-    """The message, in as many items as its body needs."""
-    body = delivery.body.encode()
-    parts = [body[i : i + _PART_BYTES] for i in range(0, max(len(body), 1), _PART_BYTES)]
-    pk, where = parked_pk(consumer, delivery.group_id or ""), position(delivery)
-    items: list[Item] = [
-        {"pk": {"S": pk}, "sk": {"S": f"{where}#{number:02}"}, "body": {"B": part}}
-        for number, part in enumerate(parts)
-    ]
-    items[0] |= {
-        "message": {"S": orjson.dumps(_envelope(delivery)).decode()},
-        "message_id": {"S": original_id(delivery)},
-        "event_id": {"S": event_id},
-    }
-    return items
+def _parts(delivery: Delivery) -> list[bytes]:
+    """The message as bytes: what stands beside the body, a line end, the body. JSON has no line end
+    of its own here."""
+    content = orjson.dumps(_beside(delivery)) + b"\n" + delivery.body.encode()
+    return [content[start : start + _PART_BYTES] for start in range(0, len(content), _PART_BYTES)]
 
 
-def _envelope(delivery: Delivery) -> dict[str, Any]:
-    """What stands beside the body, without what an earlier replay noted."""
+def _beside(delivery: Delivery) -> dict[str, Any]:
+    """What stands beside the body. Of the note of an earlier replay or redrive, only what was known
+    of the message before it is kept."""
     return {
         "group_id": delivery.group_id,
         "trace_header": delivery.trace_header,
+        "earlier": _earlier(delivery),
         "attributes": {
             name: {"type": attribute.type, **_written(attribute.value)}
             for name, attribute in delivery.attributes.items()
@@ -277,5 +342,62 @@ def _envelope(delivery: Delivery) -> dict[str, Any]:
     }
 
 
+def _earlier(delivery: Delivery) -> dict[str, Any]:
+    """When the message was first sent, and what was the matter with it if it was redriven."""
+    known = Note.of(delivery) or Note()
+    earlier: dict[str, Any] = {"first_time": known.first_time or delivery.sent_at}
+    if reason := known.reason or known.before:
+        earlier["before"] = {"reason": reason, "last_time": known.last_time}
+    return earlier
+
+
 def _written(value: str | bytes) -> dict[str, str]:
     return {"text": value} if isinstance(value, str) else {"base64": b64encode(value).decode()}
+
+
+# --- as it is sent again -----------------------------------------------------------------
+
+
+def replay_note(
+    consumer: str, message_id: str, where: str, turn: str, earlier: Mapping[str, Any]
+) -> Attribute:
+    """What goes with a parked message that is sent again: for whom, in which turn, what it is known
+    by and where it stands."""
+    note = {
+        "message_id": message_id,
+        "sequence": where,
+        "turn": turn,
+        "consumer": consumer,
+        **earlier,
+    }
+    return Attribute(xml_legal(orjson.dumps(note).decode()), "String.json")
+
+
+def message_size(body: str, attributes: Mapping[str, Attribute]) -> int:
+    """Bytes as SQS counts a message: its body, and its attributes by name, type and value."""
+    return len(body.encode()) + sum(map(_attribute_size, attributes.items()))
+
+
+def _attribute_size(named: tuple[str, Attribute]) -> int:
+    name, attribute = named
+    value = attribute.value.encode() if isinstance(attribute.value, str) else attribute.value
+    return len(name.encode()) + len(attribute.type.encode()) + len(value)
+
+
+def _unfit(consumer: str, delivery: Delivery) -> str | None:
+    """Why a message could not be sent again with the note that a parked one needs; `None` if it
+    could."""
+    note = replay_note(
+        consumer, original_id(delivery), position(delivery), _SOME_TURN, _earlier(delivery)
+    )
+    attributes = {**delivery.attributes, NOTE_ATTRIBUTE: note}
+    if len(attributes) > SQS_ATTRIBUTES:
+        why = "It has ten attributes of its own, so there is none left for the note"
+    elif (size := message_size(delivery.body, attributes)) > SQS_MESSAGE_BYTES:
+        why = f"SQS takes {SQS_MESSAGE_BYTES:,} bytes, and it would have {size:,} with the note"
+    else:
+        return None
+    return (
+        f"{why} with which a parked message is sent again. It came behind a message of its group "
+        "that was given up, and those behind it wait for it."
+    )

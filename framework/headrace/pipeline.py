@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -20,7 +20,13 @@ from headrace.codec import Codec
 from headrace.commit import NextInLine, Unmet
 from headrace.context import Context, bind, identify
 from headrace.dead_letter import is_redriven, noted
-from headrace.envelope import Envelope, Outgoing, caused_metadata, derived_id, seal
+from headrace.envelope import (
+    Cancellation,
+    Envelope,
+    Outgoing,
+    caused_metadata,
+    derived_id,
+)
 from headrace.errors import (
     CloudError,
     Conflict,
@@ -36,8 +42,8 @@ from headrace.inbox import Committed, Inbox, Unrecorded
 from headrace.invoke import Invoker
 from headrace.lease import Lease
 from headrace.middleware import Invocation
-from headrace.observer import Guarded, Handled, Observer, Unobserved
-from headrace.outbox import Outbox, refuse_unsendable
+from headrace.observer import Guarded, Handled, Observer, SagaChange, Unobserved
+from headrace.outbox import Outbox, sealed_as
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry, combine
 from headrace.parking import Parking
 from headrace.policy import reason_of
@@ -46,7 +52,7 @@ from headrace.reads import SharedReads
 from headrace.record import Record
 from headrace.service import Handler, OnHeld, Service
 from headrace.tracing import Trace, Tracer, safe
-from headrace.transaction import Effects, Refusal, Transaction, first_version
+from headrace.transaction import Effects, Refusal, Scheduled, Transaction, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +79,7 @@ class Work:
     lease: Lease | None
     trace: Trace
     conflicts: int = 0
+    remarks: Sequence[SagaChange] = ()
     is_head: bool = False
     """Whether its message group waits behind it already."""
 
@@ -110,9 +117,7 @@ class Pipeline:
             together=service.group_commit,
             committed=lambda count: self._told.committed(service.name, count),
         )
-        self._outbox = Outbox(
-            service.name, service.bus, ports.bus, ports.queues, ports.randomness, observer
-        )
+        self._outbox = Outbox(service.name, service.bus, ports, observer)
         self._parking = (
             None
             if service.table is None
@@ -158,6 +163,8 @@ class Pipeline:
         ]
         # Side by side, so that one that is slow every time does not keep the others from it.
         outcomes = await asyncio.gather(*map(self._handle, works))
+        if self._leaves_for_good(works, outcomes):
+            outcomes = [_given_up(own, envelope, delivery) for own in outcomes]
         outcome = combine(outcomes)
         if isinstance(outcome, DeadLetter):
             # Not before all agree: who has given up must do so again when the others are done.
@@ -168,6 +175,16 @@ class Pipeline:
                 return combine(filter(None, failed))
             await asyncio.gather(*(work.lease.forget() for work in works if work.lease))
         return outcome
+
+    def _leaves_for_good(self, works: Sequence[Work], outcomes: Sequence[Outcome]) -> bool:
+        """Whether SQS would move this message when it comes next, while those behind it have to
+        wait for it: nobody could block its message group then."""
+        return any(
+            work.delivery.receive_count >= self.service.queue_settings.max_receive_count
+            and self._parking_of(work) is not None
+            and not isinstance(outcome, Ack)
+            for work, outcome in zip(works, outcomes, strict=True)
+        )
 
     def _takers(self, message: Message, delivery: Delivery) -> list[Handler]:
         """The handlers for a message; the one it was parked for, if it was replayed to that."""
@@ -281,11 +298,23 @@ class Pipeline:
             if standing is None:
                 raise
             committed = Committed(standing, duplicate=True)
+        if not committed.duplicate:
+            self._tell(work)
         if committed.record.outgoing:
             with work.trace.step("dispatch", work.consumer):
                 await self._outbox.dispatch(committed.record.outgoing)
         inbox.mark_done(committed.record)
         return Ack(duplicate=committed.duplicate)
+
+    def _tell(self, work: Work) -> None:
+        for remark in work.remarks:
+            self._told.saga(self.service.name, remark)
+            if remark.status == "stuck":
+                logger.error(
+                    "The saga %s of %r is stuck, and waits for somebody: see `headrace saga show`.",
+                    work.consumer,
+                    remark.key,
+                )
 
     async def _committed(self, inbox: Inbox | Unrecorded, work: Work) -> Committed:
         lease = work.lease
@@ -308,7 +337,7 @@ class Pipeline:
     async def _commit(self, inbox: Inbox | Unrecorded, work: Work) -> Committed:
         """Run the handler and commit; when an item changed under it, run it again."""
         lease = work.lease
-        began = first_version(self.ports.clock.now())
+        began = self.ports.clock.now()
         refused: list[Refusal] = []
 
         async def attempt() -> Committed:
@@ -319,7 +348,11 @@ class Pipeline:
             told, refused = refused, []
             outgoing = self._seal(work, effects.messages)
             _refuse_unrecorded(work.handler, effects)
-            record = inbox.new_record(work.consumer, work.event_id, outgoing)
+            record = inbox.new_record(work.consumer, work.event_id, outgoing, effects.trail)
+            work.remarks = effects.remarks
+            if work.handler.pure and effects.nothing:
+                # To run again, and want nothing again, costs less than to remember this.
+                return Committed(record)
             try:
                 with work.trace.step("commit", work.consumer):
                     return await inbox.commit(
@@ -345,13 +378,13 @@ class Pipeline:
         )
         return await retrying(attempt)
 
-    async def _run(self, work: Work, began: int, refused: Sequence[Refusal]) -> Effects:
+    async def _run(self, work: Work, began: datetime, refused: Sequence[Refusal]) -> Effects:
         """One run of the handler, inside its middleware: what it wants written and sent."""
         transaction = Transaction(
             self._reads,
             table=self.service.table,
             idempotency_key=f"{work.consumer}#{work.event_id}",
-            first_version=began,
+            now=began,
             refused=refused,
         )
         invocation = Invocation(
@@ -363,18 +396,21 @@ class Pipeline:
             effects = transaction.close()
         return effects
 
-    def _seal(self, work: Work, messages: Sequence[Message]) -> list[Outgoing]:
+    def _seal(self, work: Work, messages: Sequence[Wanted]) -> list[Outgoing | Cancellation]:
         now, cause = self.ports.clock.now(), work.envelope.metadata
         traceparent = work.trace.traceparent
-        sealed = []
-        for index, message in enumerate(messages):
+        sealed: list[Outgoing | Cancellation] = []
+        for index, wanted in enumerate(messages):
+            if isinstance(wanted, Cancellation):
+                sealed.append(wanted)
+                continue
+            message = wanted.command if isinstance(wanted, Scheduled) else wanted
             refuse_undeclared(message, work.handler.emits, f"The handler {work.consumer}")
             id = derived_id(work.consumer, cause.id, self._place(work.handler, index, message))
             metadata = caused_metadata(
                 message, id=id, now=now, cause=cause, traceparent=traceparent
             )
-            sealed.append(seal(message, metadata))
-            refuse_unsendable(sealed[-1])
+            sealed.append(sealed_as(wanted, metadata))
         return sealed
 
     def _place(self, handler: Handler, index: int, message: Message) -> str:
@@ -410,6 +446,19 @@ class Pipeline:
                 f'Service({self.service.name!r}, table="…"), or mark it idempotent=True.'
             )
         return self._inbox
+
+
+def _given_up(outcome: Outcome, envelope: Envelope[Message], delivery: Delivery) -> Outcome:
+    if not isinstance(outcome, Retry):
+        return outcome
+    return DeadLetter(
+        f"Gave up after {delivery.receive_count} receives, as SQS gives it out no more: "
+        f"{outcome.reason}",
+        outcome.handler,
+        outcome.error,
+        envelope.metadata.correlation_id,
+        gave_up=True,
+    )
 
 
 async def _standing(inbox: Inbox | Unrecorded, work: Work) -> Record | None:

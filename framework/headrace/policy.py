@@ -54,7 +54,7 @@ class Policy:
     was received `attempts` times, or its handler failed so often under a lease; then it goes to the
     dead-letter queue with its reason.
     Failures of AWS and conflicts say nothing about the message, so they are retried for as long
-    as the queue's redrive policy allows.
+    as the queue's redrive policy allows; a handler with `park=True` gives up just before that.
     """
 
     attempts: int = 5

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from zlib import crc32
 
-from headrace.envelope import Outgoing
+from headrace.envelope import Cancellation, Outgoing
 from headrace.ports import AttributeValue, Item, ItemKey
 
 KEY_PREFIX: Final = "inbox#"
@@ -31,6 +31,16 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Trail:
+    """What a record tells of the history of something: the partition of the index that gathers it,
+    a `note` in JSON, and for how long it is told."""
+
+    pk: str
+    note: str
+    keep: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What stands in the table for one consumer and one event.
 
@@ -38,14 +48,15 @@ class Record:
     `expires_at` is in epoch seconds; `None` while it must not expire. `holder` and `held_until`
     are those of a lease, and `failures` how often the handler failed under one; it has no `holder`
     once it was released. Work that no message started also has an `answer` and what tells its
-    `content` from another's, and `relayed` names the service whose relay looks after it.
+    `content` from another's, and `relayed` names the service whose relay looks after it. One with a
+    `trail` stands in the index as well, for as long as it stands at all.
     """
 
     key: ItemKey
     commit_id: str
     status: Status
     expires_at: int | None
-    outgoing: tuple[Outgoing, ...] = ()
+    outgoing: tuple[Outgoing | Cancellation, ...] = ()
     holder: str | None = None
     held_until: datetime | None = None
     failures: int = 0
@@ -53,6 +64,7 @@ class Record:
     content: str | None = None
     relayed: str | None = None
     since: datetime | None = None
+    trail: Trail | None = None
 
     @property
     def done(self) -> bool:
@@ -75,6 +87,10 @@ class Record:
         if self.relayed is not None and self.since is not None and not self.done:
             item[f"{RELAY_INDEX}_pk"] = {"S": shard(self.relayed, _shard_of(self.key))}
             item[f"{RELAY_INDEX}_sk"] = {"S": moment(self.since)}
+        if self.trail is not None and self.since is not None:
+            item[f"{RELAY_INDEX}_pk"] = {"S": self.trail.pk}
+            item[f"{RELAY_INDEX}_sk"] = {"S": moment(self.since)}
+            item["note"] = {"S": self.trail.note}
         return item
 
     @classmethod
@@ -82,6 +98,7 @@ class Record:
         expires_at, held_until = item.get("expires_at"), item.get("held_until")
         relay = item.get(f"{RELAY_INDEX}_pk")
         since = item.get(f"{RELAY_INDEX}_sk")
+        note = _text(item, "note")
         return cls(
             key=ItemKey(table, item["pk"]["S"], item["sk"]["S"]),
             commit_id=item["commit_id"]["S"],
@@ -93,8 +110,9 @@ class Record:
             failures=int(item.get("failures", {"N": "0"})["N"]),
             answer=_text(item, "answer"),
             content=_text(item, "content"),
-            relayed=None if relay is None else relay["S"].rpartition("#")[0],
+            relayed=relay["S"].rpartition("#")[0] if relay is not None and note is None else None,
             since=None if since is None else datetime.fromisoformat(since["S"]),
+            trail=None if relay is None or note is None else Trail(relay["S"], note),
         )
 
 
@@ -126,7 +144,9 @@ def _text(item: Item, name: str) -> str | None:
     return None if value is None else str(value["S"])
 
 
-def _dump(outgoing: Outgoing) -> AttributeValue:
+def _dump(outgoing: Outgoing | Cancellation) -> AttributeValue:
+    if isinstance(outgoing, Cancellation):
+        return {"M": {"cancel": {"S": outgoing.schedule}}}
     fields = {
         "id": outgoing.id,
         "type": outgoing.detail_type,
@@ -136,12 +156,17 @@ def _dump(outgoing: Outgoing) -> AttributeValue:
         "owner": outgoing.owner,
         "trace": outgoing.trace_header,
         "group": outgoing.group_id,
+        "due": None if outgoing.due is None else outgoing.due.isoformat(),
+        "schedule": outgoing.schedule,
     }
     return {"M": {name: {"S": text} for name, text in fields.items() if text is not None}}
 
 
-def _load(value: AttributeValue) -> Outgoing:
+def _load(value: AttributeValue) -> Outgoing | Cancellation:
     fields = {name: text["S"] for name, text in value["M"].items()}
+    if "cancel" in fields:
+        return Cancellation(fields["cancel"])
+    due = fields.get("due")
     return Outgoing(
         id=fields["id"],
         detail_type=fields["type"],
@@ -151,4 +176,6 @@ def _load(value: AttributeValue) -> Outgoing:
         owner=fields.get("owner"),
         trace_header=fields.get("trace"),
         group_id=fields.get("group"),
+        due=None if due is None else datetime.fromisoformat(due).astimezone(UTC),
+        schedule=fields.get("schedule"),
     )

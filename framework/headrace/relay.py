@@ -59,14 +59,7 @@ class Relay:
         self._table = service.table
         self._ports = ports
         self._reads = SharedReads(ports.store)
-        self._outbox = Outbox(
-            service.name,
-            service.bus,
-            ports.bus,
-            ports.queues,
-            ports.randomness,
-            observer or Unobserved(),
-        )
+        self._outbox = Outbox(service.name, service.bus, ports, observer or Unobserved())
         self._inbox = Inbox(
             ports.store,
             GroupCommit(ports.store, ports.randomness),

@@ -60,8 +60,9 @@ class Handler:
     """One registered handler and everything it declares.
 
     `consumer` names it in inbox records, so renaming a handler makes it a new consumer.
-    `emits` are the types it may publish. An `idempotent` handler keeps no inbox record; one with
-    a `lease` takes the record before it runs.
+    `emits` are the types it may publish. A `pure` one does nothing but what its transaction says,
+    so a run of it that wants nothing leaves no record. An `idempotent` handler keeps no inbox
+    record; one with a `lease` takes the record before it runs.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Handler:
     lease: timedelta | None = None
     on_held: OnHeld = OnHeld.RETRY
     park: bool = False
+    pure: bool = False
 
     @property
     def consumer(self) -> str:
@@ -236,6 +238,17 @@ class Service:
         if park:
             self._refuse_park(queue, idempotent)
         return register
+
+    def adopt(self, handler: Handler) -> None:
+        """Take a handler as it is, in place of one that the same object made before: for what is
+        made of more than one function. Raises `DuplicateName` and `DefinitionError`."""
+        _check_name("handler", handler.name)
+        known = self._handlers.get(handler.name)
+        if known is not None and _owner(known) is not _owner(handler):
+            self._refuse_taken(handler.name, handler.function)
+        for cls in handler.takes:
+            self._refuse_unfit(cls, None)
+        self._handlers[handler.name] = handler
 
     @property
     def handlers(self) -> tuple[Handler, ...]:
@@ -483,6 +496,10 @@ def _check_name(kind: str, name: str) -> None:
             f"The {kind} name {name!r} cannot be used: take 1 to 64 letters, digits, hyphens and "
             "underscores."
         )
+
+
+def _owner(handler: Handler) -> object:
+    return getattr(handler.function, "__self__", handler.function)
 
 
 def _spot(function: Any) -> str:

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headrace.entity import VERSION_ATTRIBUTE as VERSION
 from headrace.entity import (
@@ -28,15 +28,22 @@ from headrace.entity import (
     unknown_in,
     version_of,
 )
+from headrace.envelope import Cancellation
 from headrace.errors import ConditionNotMet, DefinitionError, HeadraceError, NoTable
-from headrace.events import Message, contract_of
+from headrace.events import Command, Message, contract_of
 from headrace.expressions import update_of
+from headrace.observer import SagaChange
 from headrace.ports import Action, Check, Condition, Delete, Item, ItemKey, Put, Update
+from headrace.record import Trail
+from headrace.schedules import require_name
 
 MUST_NOT_EXIST: Final = Condition("attribute_not_exists(pk)")
 _UNVERSIONED: Final = Condition(
     "attribute_exists(pk) AND attribute_not_exists(#_v)", {"#_v": VERSION}
 )
+
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Reads(Protocol):
@@ -55,16 +62,36 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A command that is not to arrive before `at`."""
+
+    command: Command
+    at: datetime
+    name: str
+
+
+Wanted: TypeAlias = Message | Scheduled | Cancellation
+"""What is to be sent, or not to be sent any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Effects:
     """What a handler wants to happen, all of it or nothing.
 
     `conditional` are the items whose condition is the user's own: if it does not hold, nobody
-    interfered, and only the handler knows what to do instead.
+    interfered, and only the handler knows what to do instead. The `trail` is left in the record,
+    and of `remarks` observers are told once the commit stands.
     """
 
     actions: Sequence[Action] = ()
-    messages: Sequence[Message] = ()
+    messages: Sequence[Wanted] = ()
     conditional: frozenset[ItemKey] = frozenset()
+    trail: Trail | None = None
+    remarks: Sequence[SagaChange] = ()
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.actions or self.messages or self.trail)
 
 
 class Transaction:
@@ -81,20 +108,25 @@ class Transaction:
         *,
         table: str | None,
         idempotency_key: str,
-        first_version: int = 0,
+        now: datetime = _EPOCH,
         refused: Sequence[Refusal] = (),
     ) -> None:
         self._reads = reads
         self._table = table
         self._slots: dict[ItemKey, _Slot] = {}
-        self._messages: list[Message] = []
+        self._messages: list[Wanted] = []
+        self._trail: Trail | None = None
+        self._remarks: list[SagaChange] = []
         self._savepoints: list[_Savepoint] = []
-        self._first_version = first_version
+        self._first_version = first_version(now)
         self._refused = refused
         self._untold = list(refused)
         self._open = True
         self.idempotency_key = idempotency_key
         """The same on every attempt at this delivery: hand it to providers that deduplicate."""
+        self.now = now
+        """When the handler began, in UTC: the same for a handler that runs again after a
+        conflict."""
 
     # --- reading ---
 
@@ -251,6 +283,47 @@ class Transaction:
                 )
             self._messages.append(message)
 
+    def schedule(self, command: Command, *, at: datetime, name: str) -> None:
+        """Send a command once the commit stands, to arrive at a later time: not before `at`, an
+        aware datetime, and up to a minute after it.
+
+        `name` tells it from every other schedule of this account, in all of time: 1 to 64
+        characters, of letters, digits, `-`, `_` and `.`, with the namespace among them. What lies
+        up to 15 minutes ahead waits in the queue itself; the rest waits in EventBridge Scheduler.
+        """
+        self._ensure_open()
+        self._ensure_own_savepoint()
+        if at.tzinfo is None:
+            raise DefinitionError(
+                f"The time at which {type(command).__name__} is to arrive has no time zone: give "
+                "an aware datetime, such as tx.now + timedelta(hours=1)."
+            )
+        if not isinstance(command, Command) or contract_of(command).owner is None:
+            raise DefinitionError(
+                f"{type(command).__name__} is no command: a schedule sends to a queue. Schedule a "
+                "command of your own service, and publish the event when it comes."
+            )
+        require_name(name, "CreateSchedule")
+        self._messages.append(Scheduled(command, at, name))
+
+    def unschedule(self, name: str) -> None:
+        """Call off what was scheduled under this name, once the commit stands. It may come all
+        the same: when it is due at this moment, or waits in its queue already."""
+        self._ensure_open()
+        self._ensure_own_savepoint()
+        require_name(name, "DeleteSchedule")
+        self._messages.append(Cancellation(name))
+
+    # --- for headrace itself ---
+
+    def leave_trail(self, trail: Trail) -> None:
+        """Have the inbox record tell something of a history, as well."""
+        self._trail = trail
+
+    def remark(self, change: SagaChange) -> None:
+        """Tell observers of something, once the commit stands."""
+        self._remarks.append(change)
+
     def close(self) -> Effects:
         """What is to be committed; afterwards the transaction takes nothing more."""
         self._open = False
@@ -259,6 +332,8 @@ class Transaction:
             actions=[slot.action for slot in slots if slot.action is not None],
             messages=list(self._messages),
             conditional=frozenset(slot.key for slot in slots if slot.conditional),
+            trail=self._trail,
+            remarks=tuple(self._remarks),
         )
 
     def _knows(self, key: ItemKey) -> bool:
@@ -299,7 +374,7 @@ class Transaction:
         self._untold = [refusal for refusal in self._untold if refusal not in told]
         return told[-1]
 
-    def _wanted(self) -> tuple[dict[ItemKey, _Slot], list[Message]]:
+    def _wanted(self) -> tuple[dict[ItemKey, _Slot], list[Wanted]]:
         """What is to happen so far; a slot is changed in place, so these are copies."""
         return {key: replace(slot) for key, slot in self._slots.items()}, list(self._messages)
 
@@ -468,7 +543,7 @@ class _Savepoint(NamedTuple):
 
     task: object
     slots: dict[ItemKey, _Slot]
-    messages: list[Message]
+    messages: list[Wanted]
 
 
 def first_version(now: datetime) -> int:

@@ -33,6 +33,7 @@ LAYERS = (
     ("commit",),
     ("middleware",),
     ("service",),
+    ("saga",),
     ("inbox", "outbox", "invoke", "topology"),
     ("lease",),
     ("pipeline",),

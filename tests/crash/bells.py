@@ -26,6 +26,7 @@ from headrace import (
 from headrace.codec import Codec
 from headrace.middleware import Call, Invocation
 from headrace.policy import Policy
+from headrace.saga import Saga, step
 from headrace.service import QueueSettings
 from tests.crash.troubles import in_trouble
 
@@ -43,6 +44,14 @@ class WriteDown(Command, owner="chronicle"):
     pull: str
 
 
+class Toll(Command, owner="chronicle"):
+    pull: str
+
+
+class BellTolled(Event, source="crash.chronicle"):
+    pull: str
+
+
 class Bell(Entity, pk="bell#{bell}"):
     bell: str
     rings: int = 0
@@ -52,6 +61,11 @@ class Bell(Entity, pk="bell#{bell}"):
 class Ring(Entity, pk="ring#{pull}"):
     pull: str
     times: int = 0
+
+
+A_MOMENT = timedelta(seconds=10)
+A_WHILE = timedelta(minutes=16)
+"""Further ahead than the 15 minutes for which a queue can hide a message."""
 
 
 # --- handlers --------------------------------------------------------------------------
@@ -103,6 +117,21 @@ async def say(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
     rang, write_down = _said(event)
     tx.publish(rang)
     return [write_down]
+
+
+async def ring_and_remind(event: RopePulled, tx: Transaction) -> BellRang:
+    """What is to be written down is due later than a queue could hide it."""
+    await ring(event, tx)
+    tx.schedule(WriteDown(pull=event.pull), at=tx.now + A_WHILE, name=f"later-{event.pull}")
+    tx.unschedule(f"never-{event.pull}")
+    return BellRang(pull=event.pull)
+
+
+async def ring_and_remind_soon(event: RopePulled, tx: Transaction) -> BellRang:
+    """It waits in its queue, hidden."""
+    await ring(event, tx)
+    tx.schedule(WriteDown(pull=event.pull), at=tx.now + A_MOMENT, name=f"soon-{event.pull}")
+    return BellRang(pull=event.pull)
 
 
 async def turn_away(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
@@ -173,20 +202,29 @@ class Tower(Service):
 
 
 def tower(
-    name: str, handler: Callable[..., Any], *, group_commit: bool = True, **options: Any
+    name: str,
+    handler: Callable[..., Any],
+    *,
+    group_commit: bool = True,
+    receives: int = 20,
+    **options: Any,
 ) -> Service:
     """A service with one handler, `ring`; `options` are those of `Service.on`."""
-    service = Tower(
+    service = tower_without_handler(name, group_commit=group_commit, receives=receives)
+    service.on(RopePulled, name="ring", **options)(handler)
+    return service
+
+
+def tower_without_handler(name: str, *, group_commit: bool = True, receives: int = 20) -> Service:
+    return Tower(
         name,
         bus="crash",
         resources=ropes,
         middleware=(handling,),
         # Longer than a test may take: nothing comes again but when the test wants it.
-        queues=QueueSettings(visibility=timedelta(minutes=10), max_receive_count=20),
+        queues=QueueSettings(visibility=timedelta(minutes=10), max_receive_count=receives),
         group_commit=group_commit,
     )
-    service.on(RopePulled, name="ring", **options)(handler)
-    return service
 
 
 LEASE = timedelta(seconds=30)
@@ -206,11 +244,42 @@ leased = tower("leased", ring, lease=LEASE)
 awaiting = tower("awaiting", ring, lease=LEASE, on_held="wait")
 cracked = tower("cracked", crack, lease=LEASE, policy=Policy(attempts=2))
 in_waiting = tower("in-waiting", turn_the_first_away, queue="rope.fifo", park=True)
+impatient = tower("impatient", turn_the_first_away, receives=3, queue="rope.fifo", park=True)
 barred = tower("barred", turn_away, lease=LEASE)
+reminding = tower("reminding", ring_and_remind, emits=[WriteDown])
+reminding_soon = tower("reminding-soon", ring_and_remind_soon, emits=[WriteDown])
 briefly = tower("briefly", ring, lease=timedelta(seconds=1))
 
 chronicle = Service("chronicle", bus="crash")
 
+pealing = tower_without_handler("pealing")
+
+
+class Peal(Saga, service=pealing, starts_on=RopePulled, key="pull", name="ring"):
+    """One that nobody answers: it wakes by its timer, and writes down that it is undone."""
+
+    pull: str
+
+    @classmethod
+    def begin(cls, event: RopePulled) -> Peal:
+        return cls(pull=event.pull)
+
+    @step()
+    def ring(self) -> BellRang:
+        return BellRang(pull=self.pull)
+
+    @step(done=BellTolled, timeout=A_MOMENT)
+    def toll(self) -> Toll:
+        return Toll(pull=self.pull)
+
+    @toll.undo()
+    def write_down(self) -> WriteDown:
+        return WriteDown(pull=self.pull)
+
 
 @chronicle.on(BellRang, WriteDown, idempotent=True)
 async def keep(event: BellRang | WriteDown) -> None: ...
+
+
+@chronicle.on(Toll, idempotent=True)
+async def stay_silent(command: Toll) -> None: ...

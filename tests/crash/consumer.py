@@ -14,7 +14,7 @@ from headrace.hosts.settings import LambdaSettings
 from headrace.limits import SQS_BATCH_ENTRIES, SQS_MAX_WAIT
 from headrace.observer import Unobserved
 from headrace.pipeline import running
-from headrace.ports import Delivery, Ports, QueueEntry
+from headrace.ports import Attribute, Delivery, Ports, QueueEntry
 from headrace.settle import Settler
 from headrace.testing import delivery_of
 from headrace.turns import Turns
@@ -63,7 +63,8 @@ async def send(
 ) -> None:
     """Each as a message of its own, in order; in the FIFO group of its bell."""
     for pull in pulls:
-        entry = QueueEntry(body_of(pull))
+        attributes = {f"note-{n}": Attribute("…") for n in range(scenario.attributes)}
+        entry = QueueEntry(body_of(pull), attributes=attributes)
         if scenario.is_fifo:
             deduplication_id = f"{pull.pull}{attempt}"
             entry = replace(entry, group_id=pull.bell, deduplication_id=deduplication_id)

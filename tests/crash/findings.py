@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from headrace.limits import BATCH_GET_KEYS
 from headrace.ports import Item, ItemKey, Ports
+from headrace.testing import MemoryScheduler
 from headrace.topology.model import dead_letter_queue
 from headrace.yard import Yard
-from tests.crash.bells import BellRang, RopePulled, WriteDown, chronicle
+from tests.crash.bells import A_WHILE, BellRang, RopePulled, WriteDown, chronicle
 from tests.crash.consumer import body_of, bring_to_an_end, left, send
 from tests.crash.scenarios import Fate, Scenario
 
@@ -138,11 +140,12 @@ async def _found(
     letters_before: Counter[str],
 ) -> Findings:
     """Takes the messages out of the queues of the chronicle and of the dead letters."""
+    await _all_due(ports)
     sent: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for key, ids in sent_before.items():
         sent[key] += ids
     for metadata in await _taken(ports, chronicle.name):
-        sent[metadata["causation_id"], metadata["type"]][metadata["id"]] += 1
+        sent[metadata["correlation_id"], metadata["type"]][metadata["id"]] += 1
     letters = await _taken(ports, dead_letter_queue(scenario.queue))
     return Findings(
         left=await left(ports, scenario.queue),
@@ -166,8 +169,17 @@ async def _parked(
         block = await yard.block(handler.consumer, bell)
         waiting = [] if block is None else await yard.parked(block)
         assert block is None or block.waiting == len(waiting)
-        for parked in waiting:
+        # Of a dead letter only the place is kept.
+        for parked in (each for each in waiting if each.reason is None):
             yield str(json.loads(parked.entry.body)["detail"]["metadata"]["id"])
+
+
+async def _all_due(ports: Ports) -> None:
+    """Let come what waits for its time."""
+    if isinstance(ports.scheduler, MemoryScheduler):
+        ports.scheduler.due(datetime.max.replace(tzinfo=UTC))
+    if (await ports.queues.depth(chronicle.name)).delayed:
+        await asyncio.sleep(A_WHILE.total_seconds())
 
 
 async def _taken(ports: Ports, queue: str) -> list[dict[str, Any]]:

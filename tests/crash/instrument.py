@@ -25,7 +25,7 @@ from typing import Any
 from tests.crash import passing
 
 PACKAGE = "headrace"
-ROOTS = ("batch", "settle", "pipeline")
+ROOTS = ("batch", "settle", "pipeline", "saga.handling")
 """Where the commit path begins; everything these import, directly or not, belongs to it. The
 adapters do not, as no module of the path may import them."""
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from headrace import RetryLater, Service
 from headrace.errors import ConditionFailed, Refused, Throttled
+from headrace.limits import SQS_ATTRIBUTES
 from tests.crash import bells, troubles
 from tests.crash.bells import RopePulled
 from tests.crash.troubles import (
@@ -32,8 +33,8 @@ class Scenario:
     """One way of some messages through a consumer.
 
     `messages` come in one batch, as of one FIFO group where the service's queue is FIFO, and each
-    as often as `copies` says; `same_bell` has them change one entity, and `at_a_time` is how many
-    are handled at once. `goes_wrong` makes the
+    as often as `copies` says; `same_bell` has them change one entity, each has so many message
+    `attributes`, and `at_a_time` is how many are handled at once. `goes_wrong` makes the
     trouble of the life that is to end, from the bell of its first message; `before` those of the
     lives before it, each of which ends by itself.
 
@@ -53,6 +54,7 @@ class Scenario:
     messages: int = 1
     copies: int = 1
     same_bell: bool = False
+    attributes: int = 0
     deadline: timedelta | None = None
     at_a_time: int = 10
     fate: Fate = "done"
@@ -117,6 +119,17 @@ SCENARIOS: Final = (
     Scenario("nothing to write", bells.saying, writes=False),
     Scenario("an idempotent write", bells.anyhow, recorded=False, says=False),
     Scenario("idempotent messages", bells.repeating, recorded=False, writes=False),
+    Scenario("what is due much later", bells.reminding),
+    Scenario("what is due soon", bells.reminding_soon),
+    Scenario("a saga", bells.pealing, writes=False, on_emulators=True),
+    Scenario("three sagas at once", bells.pealing, messages=3, writes=False),
+    Scenario("a saga that begins twice at once", bells.pealing, copies=2, writes=False),
+    Scenario(
+        "lost answers to the commits of a saga",
+        bells.pealing,
+        goes_wrong=always(lost(*COMMITS)),
+        writes=False,
+    ),
     # --- what was there before ---
     Scenario("a duplicate", before=[always(down("delete"))]),
     Scenario(
@@ -218,6 +231,12 @@ SCENARIOS: Final = (
     Scenario("a lost answer to the commit", goes_wrong=first(lost(*COMMITS), *COMMITS)),
     Scenario("lost answers to three commits", goes_wrong=always(lost(*COMMITS)), messages=3),
     # --- dispatch ---
+    Scenario(
+        "lost answers of the scheduler",
+        bells.reminding,
+        goes_wrong=always(lost("schedule", "cancel")),
+    ),
+    Scenario("the scheduler down", bells.reminding, goes_wrong=always(down("schedule", "cancel"))),
     Scenario("a throttled bus", goes_wrong=first(down("put", error=Throttled), "put")),
     Scenario("a throttled queue", goes_wrong=first(refused("send", retryable=True), "send")),
     Scenario("lost answers of bus and queue", goes_wrong=always(lost("put", "send"))),
@@ -269,6 +288,23 @@ SCENARIOS: Final = (
     ),
     # --- parked behind a dead letter ---
     Scenario("two behind poison", bells.in_waiting, messages=3, same_bell=True, fate="parked"),
+    Scenario(
+        "no room for a note behind poison",
+        bells.in_waiting,
+        messages=2,
+        same_bell=True,
+        attributes=SQS_ATTRIBUTES,
+        fate="dead letter",
+    ),
+    Scenario(
+        "behind poison, and not parked to the last",
+        bells.impatient,
+        before=[always(down("transact", "delete"))] * 2,
+        goes_wrong=first(down("transact"), "transact"),
+        messages=2,
+        same_bell=True,
+        fate="dead letter",
+    ),
     Scenario(
         "behind poison that comes again",
         bells.in_waiting,

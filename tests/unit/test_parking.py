@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from headrace import Delivery, Entity, Event, Metadata, PoisonMessage, Service, Transaction
-from headrace.dead_letter import NOTE_ATTRIBUTE
+from headrace import (
+    Delivery,
+    Entity,
+    Event,
+    Metadata,
+    PoisonMessage,
+    RetryLater,
+    Service,
+    Transaction,
+)
+from headrace.dead_letter import NOTE_ATTRIBUTE, Note
+from headrace.dlq.moving import move_all
 from headrace.dlq.redrive import Plan, redriving
-from headrace.errors import DefinitionError, Unreachable
+from headrace.errors import DefinitionError, Throttled, Unreachable
 from headrace.hosts.settings import WorkerSettings
 from headrace.hosts.worker import Worker
 from headrace.parking import Block
 from headrace.pipeline import running
-from headrace.ports import Attribute, Ports, QueueEntry
+from headrace.ports import Attribute, Delete, Ports, Put, QueueEntry
 from headrace.testing import delivery_of
 from headrace.testing.memory import MemoryCloud, memory_ports
+from headrace.testing.memory.moves import MemoryMoves
 from headrace.topology.derive import topology
 from headrace.yard import Replayed, Yard
-from tests.crash.skipping import LoopClock
+from tests.crash.skipping import START, LoopClock
 from tests.unit.timeless import timeless
 
 GROUPS = 50
 EACH = 20
 POISONED = 10
+
+COLOUR = {"colour": Attribute("red")}
+CROWD = {f"plate-{number}": Attribute("x") for number in range(10)}
 
 
 class WagonCame(Event, source="shunting.yard"):
@@ -51,6 +65,7 @@ class Station:
     """A service with one FIFO queue, and the wagons that it cannot handle for now."""
 
     broken: set[tuple[str, int]] = field(default_factory=set)
+    late: set[tuple[str, int]] = field(default_factory=set)
     runs: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,6 +76,8 @@ class Station:
             self.runs.append((event.track, event.number))
             if (event.track, event.number) in self.broken:
                 raise PoisonMessage(f"Wagon {event.number} has no wheels.")
+            if (event.track, event.number) in self.late:
+                raise RetryLater(delay=timedelta(seconds=1))
             track = await tx.get(Track, event.track) or Track(name=event.track)
             tx.put(track.model_copy(update={"numbers": (*track.numbers, event.number)}))
 
@@ -78,11 +95,17 @@ class Station:
     def letters(self) -> list[QueueEntry]:
         return self.cloud.queues.peek("station-track-dlq.fifo")
 
-    async def come(self, track: str, *numbers: int, load: str = "") -> None:
+    async def come(
+        self,
+        track: str,
+        *numbers: int,
+        load: str = "",
+        attributes: Mapping[str, Attribute] = COLOUR,
+    ) -> None:
         for number in numbers:
             event = WagonCame(track=track, number=number, load=load)
             body = delivery_of(event, self.queue, id=f"{track}-{number}").body
-            entry = QueueEntry(body, group_id=track, attributes={"colour": Attribute("red")})
+            entry = QueueEntry(body, group_id=track, attributes=attributes)
             await self.cloud.queues.send(self.queue, [entry])
 
     async def work(self, ports: Ports | None = None) -> None:
@@ -151,15 +174,21 @@ class Station:
         queues: Any = self.cloud.queues
         store: Any = self.cloud.store
         if method == "send":
-            queues = _Failing(queues, method, after=1)
+            queues = _Failing(queues, method, after=1, error=Died)
         else:
-            store = _Failing(store, method)
+            store = _Failing(store, method, error=Died)
         return Yard(store, queues, self.cloud.ports.randomness, "station")
 
     async def block(self, track: str) -> Block:
         block = await self.yard.block("station.shunt", track)
         assert block is not None
         return block
+
+    async def received(self, track: str, receive_count: int = 1) -> Delivery:
+        """The next message of a group, as if it came for the so-manieth time."""
+        (delivery,) = await self.cloud.queues.receive(self.queue, limit=1, wait=timedelta(0))
+        assert delivery.group_id == track
+        return replace(delivery, receive_count=receive_count)
 
     async def parked(self, track: str) -> list[str]:
         return [p.message_id for p in await self.yard.parked(await self.block(track))]
@@ -262,7 +291,7 @@ async def test_a_replay_stops_when_its_group_is_blocked_anew() -> None:
     station.broken = {("a", 2)}
     await station.redrive("a")
     await station.work()
-    with pytest.raises(Unreachable):
+    with pytest.raises(Died):
         await station.dying("send").replay(before, station.queue)
     await station.work()
     assert await station.yard.replay(before, station.queue) is Replayed.BLOCKED
@@ -367,7 +396,7 @@ async def test_a_replay_that_died_after_a_send_is_begun_again_without_a_second_e
     await station.redrive("a")
     await station.work()
     block = await station.block("a")
-    with pytest.raises(Unreachable):
+    with pytest.raises(Died):
         await station.dying("transact").replay(block, station.queue)
     await station.work()
     await asyncio.sleep(600)  # longer than SQS remembers a deduplication id
@@ -457,7 +486,7 @@ async def test_a_replayed_message_that_fails_before_it_was_taken_out_can_be_drop
     station.broken = {("a", 2)}
     await station.redrive("a")
     await station.work()
-    with pytest.raises(Unreachable):
+    with pytest.raises(Died):
         await station.dying("transact").replay(await station.block("a"), station.queue)
     await station.work()
     assert len(await station.parked("a")) == 1
@@ -489,6 +518,265 @@ async def test_a_head_without_a_note_is_handled_when_it_is_sent_back() -> None:
     assert len(report.done) == 1
     assert await station.numbers("a") == {"a": [1, 2]}
     assert await station.yard.blocks("station.shunt") == []
+
+
+# --- before SQS moves it -----------------------------------------------------------------
+
+
+@timeless
+async def test_a_message_that_is_put_off_until_sqs_would_move_it_blocks_its_group() -> None:
+    station = Station(late={("a", 1)})
+    await station.come("a", 1, 2, 3)
+    await station.work()
+    assert await station.numbers("a") == {"a": []}
+    assert (await station.block("a")).waiting == 2
+    (letter,) = station.letters
+    reason = str(letter.attributes[NOTE_ATTRIBUTE].value)
+    assert "Gave up after 10 receives, as SQS gives it out no more" in reason
+    assert len(station.runs) == 10
+
+    station.late.clear()
+    await station.redrive("a")
+    await station.work()
+    await station.replay("a")
+    assert await station.numbers("a") == {"a": [1, 2, 3]}
+
+
+@timeless
+async def test_a_message_that_another_handler_puts_off_until_the_end_blocks_its_group() -> None:
+    station = Station(broken={("a", 1)})
+
+    @station.service.on(WagonCame, queue="track.fifo", name="weigh")
+    async def weigh(event: WagonCame) -> None:
+        if event.number == 1:
+            raise RetryLater(delay=timedelta(seconds=1))
+
+    await station.come("a", 1, 2)
+    await station.work()
+    assert await station.numbers("a") == {"a": []}
+    assert (await station.block("a")).waiting == 1
+
+
+@timeless
+async def test_a_message_that_cannot_be_parked_before_sqs_moves_it_keeps_its_place() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1)
+    await station.work()
+    await station.come("a", 2, 3)
+    store: Any = _Failing(station.cloud.store, "transact", error=Throttled)
+    async with running(station.service, replace(station.cloud.ports, store=store)) as pipeline:
+        second = await station.received("a", receive_count=10)
+        outcome = await pipeline.consume(second)
+    assert type(outcome).__name__ == "DeadLetter"
+    await station.cloud.queues.delete(station.queue, [second.receipt_handle])
+    await station.work()
+    block = await station.block("a")
+    assert (block.event_id, block.waiting) == ("a-1", 2)
+
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    async with station.working():
+        assert await station.yard.replay(block, station.queue) is Replayed.BLOCKED
+    assert await station.numbers("a") == {"a": [1]}
+    block = await station.block("a")
+    assert (block.event_id, block.waiting) == ("a-2", 1)
+    assert "Gave up after 10 receives" in block.reason
+
+
+# --- what could not be sent again ----------------------------------------------------------
+
+
+@timeless
+async def test_a_message_without_room_for_a_note_is_a_letter_that_nothing_overtakes() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2)
+    await station.come("a", 3, attributes=CROWD)
+    await station.come("a", 4)
+    await station.work()
+    assert [letter.attributes == CROWD for letter in station.letters] == [False, True]
+    assert (await station.block("a")).waiting == 3
+
+    station.broken.clear()
+    await station.redrive("a")
+    await station.work()
+    async with station.working():
+        replayed = await station.yard.replay(await station.block("a"), station.queue)
+    assert replayed is Replayed.BLOCKED
+    block = await station.block("a")
+    assert (block.event_id, block.waiting) == ("a-3", 1)
+    assert block.reason.startswith("It has ten attributes of its own")
+    assert await station.numbers("a") == {"a": [1, 2]}
+
+    moves = MemoryMoves(station.cloud.queues)
+    await move_all(moves, "station-track-dlq.fifo", station.queue)
+    await station.work()
+    await station.replay("a")
+    assert await station.numbers("a") == {"a": [1, 2, 3, 4]}
+
+
+@timeless
+async def test_a_message_that_the_note_would_make_too_large_is_a_letter_at_once() -> None:
+    station = Station(broken={("a", 1)})
+    bare = len(delivery_of(WagonCame(track="a", number=2), station.queue, id="a-2").body)
+    await station.come("a", 1)
+    await station.come("a", 2, load="x" * (1_048_576 - bare), attributes={})
+    await station.work()
+    assert len(station.letters) == 2
+    (place,) = await station.yard.parked(await station.block("a"))
+    assert (place.reason or "").startswith("SQS takes 1,048,576 bytes, and it would have 1,0")
+
+
+@timeless
+async def test_what_is_given_up_ahead_of_a_letters_place_comes_before_it() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1, 2)
+    await station.come("a", 3, attributes=CROWD)
+    await station.come("a", 4)
+    await station.work()
+    station.broken = {("a", 2)}
+    await station.redrive("a")
+    await station.work()
+    async with station.working():
+        replayed = await station.yard.replay(await station.block("a"), station.queue)
+    assert replayed is Replayed.BLOCKED
+    assert (await station.block("a")).event_id == "a-2"
+    assert (await station.block("a")).waiting == 2
+
+
+@timeless
+async def test_the_place_of_a_letter_that_is_done_by_then_holds_up_nothing() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1)
+    await station.come("a", 2, attributes=CROWD)
+    await station.come("a", 3)
+    await station.work()
+    record = {
+        "pk": {"S": "inbox#station.shunt#a-2"},
+        "sk": {"S": "-"},
+        "commit_id": {"S": "c-1"},
+        "status": {"S": "done"},
+    }
+    await station.cloud.store.write([Put("station", record)])
+    await station.replay("a")
+    assert await station.numbers("a") == {"a": [3]}
+
+
+# --- in the table --------------------------------------------------------------------------
+
+
+@timeless
+async def test_attributes_of_any_size_are_parked_beside_a_body_of_any_size() -> None:
+    station = Station(broken={("a", 1)})
+    heavy = {"papers": Attribute(b"\x00" * 450_000, "Binary"), "seal": Attribute('"' * 120_000)}
+    await station.come("a", 1)
+    await station.come("a", 2, load="x" * 400_000, attributes=heavy)
+    await station.work()
+    (parked,) = await station.yard.parked(await station.block("a"))
+    assert parked.entry.attributes == heavy
+    assert "x" * 400_000 in parked.entry.body
+    station.broken.clear()
+    await station.replay("a")
+    assert await station.numbers("a") == {"a": [2]}
+
+
+@timeless
+async def test_a_replay_has_one_page_of_what_waits_in_memory_and_reads_it_once() -> None:
+    station = Station(broken={("a", 0)})
+    await station.come("a", 0)
+    await station.come("a", *range(1, 41), load="x" * 100_000)
+    await station.work()
+    station.broken.clear()
+    paged: Any = _Paged(station.cloud.store)
+    yard = Yard(paged, station.cloud.queues, station.cloud.ports.randomness, "station")
+    async with station.working():
+        replayed = await yard.replay(await station.block("a"), station.queue)
+    assert replayed is Replayed.FREE
+    assert await station.numbers("a") == {"a": list(range(1, 41))}
+    pages = [page for page in paged.pages if page]
+    assert (sum(pages), max(pages)) == (40, 11)
+    # What a page held was taken out before the next was read.
+    assert paged.taken_out_at[:4] == [0, 11, 22, 33]
+
+
+@timeless
+async def test_a_message_of_which_a_part_is_not_there_yet_is_waited_for() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1)
+    await station.come("a", 2, load="x" * 400_000)
+    await station.come("a", 3)
+    await station.work()
+    station.broken.clear()
+    block = await station.block("a")
+    (second, _) = await station.yard.parked(block)
+    (part,) = station.cloud.store.look(second.keys[1:])
+    assert part is not None
+    await station.cloud.store.write([Delete(second.keys[1])])
+    assert await station.yard.parked(block) == []
+
+    async with station.working():
+        replay = asyncio.create_task(station.yard.replay(block, station.queue))
+        await asyncio.sleep(0.01)
+        await station.cloud.store.write([Put("station", part)])
+        assert await replay is Replayed.FREE
+    assert await station.numbers("a") == {"a": [2, 3]}
+
+
+@timeless
+async def test_a_parked_message_keeps_its_age_and_what_was_the_matter_before() -> None:
+    station = Station(broken={("a", 1), ("a", 2)})
+    await station.come("a", 1)
+    await station.work()
+    first = station.cloud.ports.clock.now()
+    await station.come("a", 2)
+    before = Attribute(
+        '{"redrive": "run-1", "before": {"reason": "It was green.", '
+        '"first_time": "2025-12-24T12:00:00+00:00"}}'
+    )
+    await station.come("a", 3, attributes={NOTE_ATTRIBUTE: before})
+    await station.work()
+    await asyncio.sleep(86_400)
+    await station.send_again("a")
+    second, third = [
+        Note.of(Delivery("m", "r", "", station.queue, attributes=entry.attributes))
+        for entry in station.cloud.queues.peek(station.queue)
+    ]
+    assert second is not None
+    assert third is not None
+    assert abs((second.first_time or START) - first) < timedelta(seconds=1)
+    assert third.first_time == datetime(2025, 12, 24, 12, tzinfo=UTC)
+    assert (third.before, third.redrive) == ("It was green.", None)
+
+    await station.work()
+    letter = station.letters[-1]
+    given_up = Note.of(Delivery("m", "r", "", "q", attributes=letter.attributes))
+    assert given_up is not None
+    assert given_up.first_time == second.first_time
+
+
+@pytest.mark.parametrize("method", ["change", "transact", "get", "query", "send"])
+def test_a_replay_that_is_throttled_waits_and_goes_on(method: str) -> None:
+    @timeless
+    async def scenario() -> None:
+        station = Station(broken={("a", 1)})
+        await station.come("a", 1, 2)
+        await station.work()
+        store: Any = _Failing(station.cloud.store, method, times=3, error=Throttled)
+        queues: Any = station.cloud.queues
+        if method == "send":
+            queues = store = _Failing(station.cloud.queues, method, times=3, error=Throttled)
+        yard = Yard(
+            station.cloud.store if method == "send" else store,
+            queues,
+            station.cloud.ports.randomness,
+            "station",
+        )
+        async with station.working():
+            replayed = await yard.replay(await station.block("a"), station.queue)
+        assert (replayed, store.failed) == (Replayed.FREE, 3)
+        assert await station.numbers("a") == {"a": [2]}
+
+    scenario()
 
 
 @timeless
@@ -531,14 +819,51 @@ def test_parking_is_refused_where_there_is_no_order_or_no_memory(
         service.on(WagonCame, park=True, **options)
 
 
+class _Paged:
+    """A store that notes how many items each page of what is parked had, and how many of the parked
+    messages were taken out by then."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.pages: list[int] = []
+        self.taken_out_at: list[int] = []
+        self._taken_out = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def query(self, table: str, pk: str, **options: Any) -> Any:
+        page = await self._inner.query(table, pk, **options)
+        self.pages.append(len(page.items))
+        self.taken_out_at.append(self._taken_out)
+        return page
+
+    async def transact(self, actions: Any, *, token: str) -> None:
+        await self._inner.transact(actions, token=token)
+        self._taken_out += 1
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
 class _Failing:
     """A port, one method of which gives no answer for some times, after it gave some."""
 
-    def __init__(self, inner: Any, method: str, *, after: int = 0, times: int = 1) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        method: str,
+        *,
+        after: int = 0,
+        times: int = 1,
+        error: type[BaseException] = Unreachable,
+    ) -> None:
         self._inner = inner
         self._method = method
         self._answers = after
         self._times = times
+        self._error = error
         self.failed = 0
         self.has_failed = asyncio.Event()
 
@@ -549,6 +874,6 @@ class _Failing:
         if self._answers == 0 and self.failed < self._times:
             self.failed += 1
             self.has_failed.set()
-            raise Unreachable("No answer came back.")
+            raise self._error("No answer came back.")
         self._answers -= self._answers > 0
         return await getattr(self._inner, self._method)(*args, **kwargs)

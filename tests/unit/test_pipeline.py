@@ -604,7 +604,9 @@ class Office(Bus):
 
 
 def outbox_of(depot: Depot, office: Any) -> Outbox:
-    return Outbox("depot", "yard", office, office, depot.cloud.randomness, Unobserved())
+    return Outbox(
+        "depot", "yard", replace(depot.cloud.ports, bus=office, queues=office), Unobserved()
+    )
 
 
 def sealed(message: Event | Command, id: str = "e-1") -> Outgoing:

@@ -250,6 +250,7 @@ def test_a_record_from_before_there_were_tenants_is_read() -> None:
     item = record_of(sealed(WashLinen(guest="g-1"))).as_item()
     del item["outgoing"]["L"][0]["M"]["group"]
     (read,) = Record.from_item("counter", item).outgoing
+    assert isinstance(read, Outgoing)
     assert (read.owner, read.group_id) == ("washer", None)
 
 

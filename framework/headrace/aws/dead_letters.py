@@ -19,6 +19,9 @@ _NO_SUCH_CALL: Final = frozenset(
     {"InvalidAction", "UnknownOperation", "UnknownOperationException", "NotImplemented"}
 )
 
+_MOVES: Final = 10
+"""Moves that one ListMessageMoveTasks names at most (SQS API reference)."""
+
 
 @dataclass(frozen=True, slots=True)
 class MoveTask:
@@ -28,6 +31,8 @@ class MoveTask:
     moved: int
     total: int | None = None
     failure: str | None = None
+    handle: str | None = None
+    started: int = 0
 
 
 class SqsMoves:
@@ -38,40 +43,45 @@ class SqsMoves:
         self._config = config
         self._place = place(client)
 
-    async def start(self, dead_letters: str, queue: str) -> bool:
-        """Begin to move all messages; `False` where the endpoint does not know this call. The
+    async def start(self, dead_letters: str, queue: str) -> str | None:
+        """Begin to move all messages; `None` where the endpoint does not know this call. The
         destination is named, because a letter that headrace wrote there was never moved by SQS, so
         SQS does not know where it came from."""
         source, destination = await self._arn(dead_letters), await self._arn(queue)
         try:
             with translated("StartMessageMoveTask", self._resource(dead_letters), self._place):
-                await self._client.start_message_move_task(
+                answer = await self._client.start_message_move_task(
                     SourceArn=source, DestinationArn=destination
                 )
         except (Refused, Unreachable) as error:
             if self._is_unknown(error):
-                return False
+                return None
             raise
-        return True
+        return answer.get("TaskHandle", "")
 
-    async def latest(self, dead_letters: str) -> MoveTask | None:
-        """The latest move from this queue; `None` if there was none, or none is known here."""
+    async def recent(self, dead_letters: str) -> list[MoveTask]:
+        """The latest moves from this queue; none if there was none, or none is known here."""
         arn = await self._arn(dead_letters)
         try:
             with translated("ListMessageMoveTasks", self._resource(dead_letters), self._place):
-                answer = await self._client.list_message_move_tasks(SourceArn=arn, MaxResults=1)
+                answer = await self._client.list_message_move_tasks(
+                    SourceArn=arn, MaxResults=_MOVES
+                )
         except (Refused, Unreachable) as error:
             if self._is_unknown(error):
-                return None
+                return []
             raise
-        for found in answer.get("Results", ()):
-            return MoveTask(
+        return [
+            MoveTask(
                 status=found["Status"],
                 moved=found.get("ApproximateNumberOfMessagesMoved", 0),
                 total=found.get("ApproximateNumberOfMessagesToMove"),
                 failure=found.get("FailureReason"),
+                handle=found.get("TaskHandle"),
+                started=found.get("StartedTimestamp", 0),
             )
-        return None
+            for found in answer.get("Results", ())
+        ]
 
     def _is_unknown(self, error: Refused | Unreachable) -> bool:
         """An emulator that does not know a call; AWS knows it."""

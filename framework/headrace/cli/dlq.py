@@ -18,6 +18,7 @@ from .loading import load_services
 from .running import run
 
 if TYPE_CHECKING:
+    from headrace.dlq.blocks import Waiting
     from headrace.dlq.edits import Edits
     from headrace.dlq.groups import Selection
     from headrace.dlq.holding import Holding
@@ -73,6 +74,14 @@ LimitOption: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="One JSON object a line, for other programs.")
+]
+ConsumerOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Groups that wait for this handler, also if the code no longer has it; by default for "
+        "those that it has.",
+    ),
 ]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
@@ -392,7 +401,7 @@ async def _drop(
     async with _ports() as ports:
         for source in queues:
             async with dropping(
-                service, ports, source, selection, visibility=time, most=limit
+                service, ports, source, selection, visibility=time, most=limit, say=print
             ) as drop:
                 letters = await drop.selected()
                 _say_what_is_hidden(drop.holding)
@@ -414,6 +423,104 @@ async def _drop(
                 print(f"{letter.original_id} stays: {why}")
             good = good and not dropped.kept
     return good
+
+
+# --- groups that wait --------------------------------------------------------------------
+
+
+@dlq.command()
+def blocked(
+    service: ServiceName,
+    consumer: ConsumerOption = None,
+    visibility: VisibilityOption = VISIBILITY,
+    limit: LimitOption = LIMIT,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the message groups that wait for a message which was given up, and what to run next."""
+    from .dlq_views import blocked_rows
+
+    waiting = run(_blocked(_service(service), consumer, visibility, limit))
+    blocked_rows(waiting, service, as_json=as_json)
+
+
+async def _blocked(
+    service: Service, consumer: str | None, visibility: float, limit: int
+) -> list[Waiting]:
+    from headrace.dlq.blocks import Blocks
+
+    time = timedelta(seconds=visibility)
+    async with _ports() as ports:
+        return await Blocks(service, ports, visibility=time, most=limit).of(consumer)
+
+
+@dlq.command()
+def free(
+    service: ServiceName,
+    consumer: Annotated[
+        str, typer.Option(metavar="NAME", help="The handler that the group waits for.")
+    ],
+    group: Annotated[str, typer.Option(metavar="GROUP", help="The message group.")],
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Where the messages go back to; by default the handler's queue."
+        ),
+    ] = None,
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="Also while the letter it waits for may still be there."),
+    ] = False,
+    yes: YesOption = False,
+    visibility: VisibilityOption = VISIBILITY,
+    limit: LimitOption = LIMIT,
+) -> None:
+    """Let a message group go on without the message that it waits for, when its letter is gone.
+
+    What waits is sent back in order, as when the letter is dropped. A worker has to run.
+    """
+    loaded = _service(service)
+    if queue is not None:
+        _queues(loaded, queue)
+    if not yes:
+        _require_terminal()
+    if not run(_free(loaded, consumer, group, queue, anyway, not yes, visibility, limit)):
+        raise typer.Exit(1)
+
+
+async def _free(
+    service: Service,
+    consumer: str,
+    group: str,
+    queue: str | None,
+    anyway: bool,
+    asks: bool,
+    visibility: float,
+    limit: int,
+) -> bool:
+    """Whether the group is free, or was not to be."""
+    from headrace.dlq.blocks import Blocks
+    from headrace.dlq.parked import outcome_of
+    from headrace.yard import Replayed
+
+    async with _ports() as ports:
+        blocks = Blocks(service, ports, visibility=timedelta(seconds=visibility), most=limit)
+        waiting = await blocks.one(consumer, group)
+        blocks.refuse(waiting, anyway=anyway, queue=queue)
+        block = waiting.block
+        print(f"{block.group} waits for message {block.message_id}, event {block.event_id}:")
+        print(f"  {block.reason}")
+        if (there := await blocks.in_the_queue(waiting)) and not waiting.is_settled:
+            print(
+                f"{waiting.queue} holds {there:,} messages: if that one is among them, sent back "
+                "or not a dead letter yet, it comes behind those that go on now."
+            )
+        question = f"Let {block.waiting:,} messages go on without it?"
+        if asks and not await _agreed(question):
+            print("Nothing was done.")
+            return True
+        replayed = await blocks.free(waiting, anyway=anyway, queue=queue)
+    print(outcome_of(block, replayed))
+    return replayed is Replayed.FREE
 
 
 # --- what all of them do -----------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from shlex import quote
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,12 +17,14 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from headrace.dlq.blocks import Head
 from headrace.dlq.groups import Group, fingerprint, named
 from headrace.dlq.redrive import Watcher
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from headrace.dlq.blocks import Waiting
     from headrace.dlq.fates import Fate
     from headrace.dlq.letters import Letter
     from headrace.dlq.records import Standing
@@ -85,12 +88,55 @@ def group_rows(groups: Sequence[Group], *, as_json: bool) -> None:
     console().print(table if groups else "There are no dead letters to be seen.")
 
 
+def blocked_rows(found: Sequence[Waiting], service: str, *, as_json: bool) -> None:
+    if as_json:
+        _json_lines(waiting.as_json() for waiting in found)
+        return
+    table = _table("handler", "group", "waiting", "since", "event id", "letter", "reason")
+    for waiting in found:
+        block = waiting.block
+        table.add_row(
+            _line(block.consumer),
+            _line(block.group),
+            f"{block.waiting:,}",
+            _time(block.since),
+            _line(block.event_id),
+            _line(waiting.head.value),
+            _line(block.reason),
+        )
+    console().print(table if found else "No message group waits for a letter.")
+    for waiting in found:
+        print(_next_of(waiting, service))
+
+
+def _next_of(waiting: Waiting, service: str) -> str:
+    block, given = waiting.block, quote(service)
+    free = (
+        f"`headrace dlq free {given} --consumer {quote(block.consumer)} "
+        f"--group {quote(block.group)}`"
+    )
+    match waiting.head:
+        case Head.THERE:
+            redrive = f"`headrace dlq redrive {given} --id {waiting.letter_id}`"
+            then = "" if waiting.parks else f"; then {free}, as this handler parks no more"
+            what = f"Mend what the reason says, then {redrive}; or drop it{then}."
+        case Head.GONE | Head.SETTLED if not waiting.parks:
+            what = f"This handler parks no more: {free} sends back what waits."
+        case Head.GONE:
+            what = f"Its letter is no longer in the dead-letter queue: {free}."
+        case Head.UNSEEN:
+            what = "Whether its letter is there cannot be seen: look again in a minute."
+        case _:
+            what = f"It is dealt with, and `headrace dlq redrive {given}` goes on with the group."
+    return f"{block.group}: {what}"
+
+
 def _table(*columns: str) -> Table:
     """Only what can be said in fewer words gives way where there is little room."""
     table = Table(box=SIMPLE_HEAD, header_style="dim")
     for column in columns:
         gives_way = column in _LONG
-        justify: Literal["left", "right"] = "right" if column == "letters" else "left"
+        justify: Literal["left", "right"] = "right" if column in ("letters", "waiting") else "left"
         table.add_column(column, no_wrap=not gives_way, justify=justify)
     return table
 
@@ -313,5 +359,7 @@ def _summary(report: Report, plan: Plan) -> Iterable[str]:
             yield from (f"  {letter.original_id}: {why}" for letter, why in letters[:_SHOWN])
             if letters[_SHOWN:]:
                 yield f"  and {len(letters) - _SHOWN:,} more"
+    if report.stuck:
+        yield f"{len(report.stuck):,} message groups wait still: run this again."
     if report.stopped:
         yield f"Stopped. {report.left:,} more were not sent back, and stay as they are."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from headrace.coalesce import Coalescer
 from headrace.dead_letter import NOTE_ATTRIBUTE, redrive_note
@@ -12,17 +14,25 @@ from headrace.dlq.letters import Letter
 from headrace.entries import answers
 from headrace.errors import TooLarge
 from headrace.limits import SQS_ATTRIBUTES, SQS_BATCH_ENTRIES, SQS_MESSAGE_BYTES
-from headrace.ports import Attribute, QueueEntry, Queues
+from headrace.parking import message_size
+from headrace.ports import Delivery, QueueEntry, Queues
+
+_DIGEST: Final = 32
+"""Characters of a digest of the body in a deduplication id, which has room for 128."""
 
 
 def copy_of(letter: Letter, run: str) -> QueueEntry:
     """The message to send back: as the letter is, with a note that names the run. Raises `TooLarge`
-    if there is no room for that note, without which the message might be taken for another."""
+    if there is no room for that note, without which the message might be taken for another.
+
+    SQS swallows what comes within five minutes under one deduplication id: the same copy again, and
+    not one with another body.
+    """
     delivery = letter.delivery
     entry = QueueEntry(
         body=delivery.body,
         group_id=delivery.group_id,
-        deduplication_id=delivery.message_id if delivery.fifo else None,
+        deduplication_id=_deduplication_id(delivery) if delivery.fifo else None,
         trace_header=delivery.trace_header,
         attributes={**delivery.attributes, NOTE_ATTRIBUTE: redrive_note(delivery, run)},
     )
@@ -33,7 +43,7 @@ def copy_of(letter: Letter, run: str) -> QueueEntry:
             size=len(entry.attributes),
             limit=SQS_ATTRIBUTES,
         )
-    if (size := size_of(entry)) > SQS_MESSAGE_BYTES:
+    if (size := _weight(entry)) > SQS_MESSAGE_BYTES:
         raise TooLarge(
             f"Letter {letter.original_id} has {size:,} bytes with the note that a redriven message "
             f"carries, and SQS takes {SQS_MESSAGE_BYTES:,}: send it back with --all.",
@@ -53,7 +63,7 @@ async def send_back(
         return await answers(some, partial(queues.send, queue))
 
     sending: Coalescer[QueueEntry, None] = Coalescer(
-        call, max_entries=SQS_BATCH_ENTRIES, max_weight=SQS_MESSAGE_BYTES, weigh=size_of
+        call, max_entries=SQS_BATCH_ENTRIES, max_weight=SQS_MESSAGE_BYTES, weigh=_weight
     )
     sent = await asyncio.gather(*map(sending.add, entries.values()), return_exceptions=True)
     return {
@@ -63,12 +73,10 @@ async def send_back(
     }
 
 
-def size_of(entry: QueueEntry) -> int:
-    """Bytes as SQS counts a message: its body, and its attributes by name, type and value."""
-    return len(entry.body.encode()) + sum(map(_attribute_size, entry.attributes.items()))
+def _deduplication_id(delivery: Delivery) -> str:
+    digest = hashlib.sha256(delivery.body.encode()).hexdigest()
+    return f"{delivery.message_id}-{digest[:_DIGEST]}"
 
 
-def _attribute_size(named: tuple[str, Attribute]) -> int:
-    name, attribute = named
-    value = attribute.value.encode() if isinstance(attribute.value, str) else attribute.value
-    return len(name.encode()) + len(attribute.type.encode()) + len(value)
+def _weight(entry: QueueEntry) -> int:
+    return message_size(entry.body, entry.attributes)

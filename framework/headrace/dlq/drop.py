@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -55,7 +55,13 @@ class Drop:
     """Letting go of letters of one queue, into a file."""
 
     def __init__(
-        self, service: Service, ports: Ports, source: str, held: Holding, selection: Selection
+        self,
+        service: Service,
+        ports: Ports,
+        source: str,
+        held: Holding,
+        selection: Selection,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.report = Dropped()
         self._service = service
@@ -64,15 +70,8 @@ class Drop:
         self._selection = selection
         self._fifo = source.endswith(".fifo")
         self._reader = Reader(service, source, ports)
-        self._parked = Parked(service, source, ports)
-        self._outbox = Outbox(
-            service.name,
-            service.bus,
-            ports.bus,
-            ports.queues,
-            ports.randomness,
-            Unobserved(),
-        )
+        self._parked = Parked(service, source, ports, say)
+        self._outbox = Outbox(service.name, service.bus, ports, Unobserved())
 
     async def selected(self) -> list[Letter]:
         """The letters that are meant. Raises `CloudError`."""
@@ -97,14 +96,20 @@ class Drop:
         standings = await self._reader.records.of(letters)
         out = [letter for letter in letters if await self._send(letter, standings[letter.id])]
         await asyncio.to_thread(_append, file, [_line(letter) for letter in out])
-        for letter in out:
-            await self._parked.after(letter, dropped=True)
+        out = [letter for letter in out if await self._let_go_on(letter)]
         left = await self.holding.delete([letter.delivery for letter in out])
         for letter in out:
             if letter.id in left:
                 self.report.kept.append((letter, "SQS has not deleted it."))
             else:
                 self.report.letters.append(letter)
+
+    async def _let_go_on(self, letter: Letter) -> bool:
+        """Whether nothing waits for this letter any more: without it, nothing would tell of what
+        does."""
+        stuck = await self._parked.after(letter, dropped=True)
+        self.report.kept += [(letter, why) for why in stuck[:1]]
+        return not stuck
 
     async def _send(self, letter: Letter, standing: Standing) -> bool:
         """Whether everything that the letter's handlers have committed to send is out."""
@@ -134,11 +139,12 @@ async def dropping(
     *,
     visibility: timedelta = VISIBILITY,
     most: int = MOST,
+    say: Callable[[str], None] = lambda text: None,
 ) -> AsyncIterator[Drop]:
-    """A run that holds its letters within this block."""
+    """A run that holds its letters within this block, and says what becomes of parked groups."""
     queue = dead_letter_queue(source)
     async with holding(ports.queues, queue, visibility=visibility, most=most) as held:
-        yield Drop(service, ports, source, held, selection)
+        yield Drop(service, ports, source, held, selection, say)
 
 
 def _append(file: Path, lines: Sequence[bytes]) -> None:

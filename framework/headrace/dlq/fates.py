@@ -18,6 +18,7 @@ from headrace.dlq.holding import Holding
 from headrace.dlq.letters import Letter
 from headrace.dlq.reading import Reader
 from headrace.dlq.records import Standing
+from headrace.errors import CloudError
 from headrace.ports import Delivery, Queues
 
 PATIENCE: Final = timedelta(seconds=30)
@@ -83,23 +84,38 @@ class Fates:
         self._say = say
         self._settled = settled
         self._next_look = 0.0
+        self._unread: list[Delivery] = []
 
     async def of(self, sent: Sequence[Letter]) -> list[Fate]:
-        """Wait until the fate of each is known, or cannot be. Raises `CloudError`."""
+        """Wait until the fate of each is known, or cannot be. Raises `CloudError` for what AWS does
+        not only refuse for now."""
         waiting = {letter.original_id: letter for letter in sent}
         fates: list[Fate] = []
         watch = _Watch()
         while waiting:
             await watch.pause()
-            known = await self._known(waiting)
-            watch.noticed(known)
-            if not known:
-                known = await self._overdue(waiting, watch)
+            try:
+                known = await self._look(waiting, watch)
+            except CloudError as error:
+                if not error.retryable or watch.elapsed >= self._limit:
+                    raise
+                # What was learned of the others must not be lost.
+                self._tell(watch, f"It cannot be seen what became of them for now: {error}")
+                continue
             for fate in known:
                 del waiting[fate.letter.original_id]
                 self._settled(fate)
             fates += known
         return fates
+
+    async def _look(self, waiting: dict[str, Letter], watch: _Watch) -> list[Fate]:
+        known = await self._known(waiting)
+        watch.noticed(known)
+        return known or await self._overdue(waiting, watch)
+
+    def _tell(self, watch: _Watch, text: str) -> None:
+        if watch.is_long():
+            self._say(text)
 
     async def _known(self, waiting: dict[str, Letter]) -> list[Fate]:
         # Before the look: what is done cannot come back after it, and what came back is not done.
@@ -113,10 +129,13 @@ class Fates:
         return [*failed.values(), *done]
 
     async def _failed(self, waiting: dict[str, Letter]) -> dict[str, Fate]:
-        came = await self._came_back()
+        # Held from now on, they are not seen again if they cannot be read this time.
+        self._unread += await self._came_back()
+        letters = await self._reader.read(self._unread)
+        self._unread = []
         return {
             letter.original_id: Fate(waiting[letter.original_id], Verdict.FAILED, letter.reason)
-            for letter in await self._reader.read(came)
+            for letter in letters
             if letter.note.redrive == self._run and letter.original_id in waiting
         }
 
@@ -146,8 +165,7 @@ class Fates:
         if watch.has_failed and watch.silent >= self._patience:
             # A worker whose messages all fail receives them one at a time, after long pauses.
             return [Fate(letter, Verdict.UNKNOWN, _UNDER_WAY) for letter in waiting.values()]
-        if watch.is_long():
-            self._say(f"{len(waiting):,} to wait for; {self._source} holds {there:,} messages.")
+        self._tell(watch, f"{len(waiting):,} to wait for; {self._source} holds {there:,} messages.")
         return []
 
     async def _guessed(self, waiting: Iterable[Letter]) -> list[Fate]:

@@ -64,6 +64,7 @@ class Holding:
         self._most = most
         self._read = read
         self._calls = asyncio.Semaphore(_CALLS)
+        self._renewal: asyncio.Future[None] | None = None
 
     async def fill(self) -> list[Delivery]:
         """Receive what there is, up to so many letters in all; returns what is held now. On a FIFO
@@ -86,8 +87,13 @@ class Holding:
         """What has come since, as far as it can be seen without waiting. It is held too. Raises
         `CloudError`."""
         found: list[Delivery] = []
-        while some := await self._receive(timedelta(0)):
-            found += some
+        try:
+            while some := await self._receive(timedelta(0)):
+                found += some
+        except CloudError:
+            # What was received is held, and would not be seen a second time.
+            if not found:
+                raise
         return found
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[str]:
@@ -112,13 +118,22 @@ class Holding:
         given = list(self.held.values() if deliveries is None else deliveries)
         for delivery in given:
             self.held.pop(delivery.message_id, None)
+        if self._renewal is not None:
+            # A renewal that came after this would hide them again.
+            await asyncio.wait((self._renewal,))
         await self._hide(given, timedelta(0))
 
     async def keep(self) -> None:
-        """Renew the time of all that is held, for ever."""
+        """Renew the time of all that is held, for ever. What could not be renewed is tried again
+        when its time comes next."""
         while True:
             await asyncio.sleep(self._visibility.total_seconds() / 3)
-            await self._hide(list(self.held.values()), self._visibility)
+            self._renewal = asyncio.ensure_future(self._renew())
+            # Not cancelled with this: what is on its way to SQS cannot be called back.
+            await asyncio.wait((self._renewal,))
+
+    async def _renew(self) -> None:
+        await self._hide(list(self.held.values()), self._visibility, only_held=True)
 
     async def _receive(self, wait: timedelta) -> list[Delivery]:
         try:
@@ -141,15 +156,24 @@ class Holding:
         except CloudError as error:
             return [error] * len(some)
 
-    async def _hide(self, deliveries: Sequence[Delivery], time: timedelta) -> None:
+    async def _hide(
+        self, deliveries: Sequence[Delivery], time: timedelta, *, only_held: bool = False
+    ) -> None:
         async def call(some: Sequence[Delivery]) -> None:
+            if only_held:
+                some = [each for each in some if self.held.get(each.message_id) is each]
             changes = [(delivery.receipt_handle, time) for delivery in some]
+            if not changes:
+                return
             try:
                 failures = await self._queues.change_visibility(self.queue, changes)
             except CloudError as error:
                 logger.warning("Letters of %s keep their visibility: %s", self.queue, error)
-                return
-            self._lose(some, failures)
+            except Exception:
+                # The other letters, and the next renewal, must not suffer from it.
+                logger.exception("Letters of %s keep their visibility.", self.queue)
+            else:
+                self._lose(some, failures)
 
         await self._in_batches(deliveries, call)
 
@@ -186,7 +210,5 @@ async def holding(
         yield held
     finally:
         keeping.cancel()
-        (ended,) = await asyncio.gather(keeping, return_exceptions=True)
-        if isinstance(ended, Exception):
-            logger.error("Letters of %s were not kept hidden.", queue, exc_info=ended)
+        await asyncio.wait((keeping,))
         await held.give_back()

@@ -14,10 +14,15 @@ import orjson
 
 from headrace.dlq.letters import Letter
 from headrace.dlq.records import Standing
+from headrace.limits import SQS_ATTRIBUTES, SQS_MESSAGE_BYTES
+from headrace.parking import message_size
 from headrace.record import Record, Status
 from headrace.text import shown
 
 _TELLING: Final = ("WARNING", "ERROR", "CRITICAL")
+
+_NOTE_BYTES: Final = 4_000
+"""About what a note has at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ def reconstructed(
     if letter.reason:
         return letter
     logged = logs.get(letter.id) or logs.get(letter.original_id)
-    parts = [f"SQS moved it after {receives} receives, and nobody wrote down why."]
+    parts = [_how(letter, receives)]
     parts += [letter.unreadable] if letter.unreadable else []
     parts += [_said(name, record) for name, record in standing.records.items()]
     if not standing.records and not letter.unreadable:
@@ -59,6 +64,17 @@ def reconstructed(
         parts.append(f"The last in the logs: {logged.message}")
     error = logged.error if logged else None
     return replace(letter, reason=shown(" ".join(parts)), reconstructed=True, error=error)
+
+
+def _how(letter: Letter, receives: int) -> str:
+    delivery = letter.delivery
+    size = message_size(delivery.body, delivery.attributes)
+    if len(delivery.attributes) == SQS_ATTRIBUTES or size > SQS_MESSAGE_BYTES - _NOTE_BYTES:
+        return (
+            f"It has no room for a note: headrace gave it up, or SQS moved it after {receives} "
+            "receives."
+        )
+    return f"SQS moved it after {receives} receives, and nobody wrote down why."
 
 
 def _said(consumer: str, record: Record | None) -> str:

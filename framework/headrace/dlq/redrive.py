@@ -59,7 +59,7 @@ class Report:
     """What a run has done. `already` were done before, and only deleted; `assumed` are those whose
     fate cannot be proven; `failed` and `unknown` have ended the run; `unsent` too, which
     SQS did not take. `unfit` stay because they cannot be sent in this way, and `left` because the
-    run ended before them."""
+    run ended before them. `stuck` says of message groups why what is parked did not go on."""
 
     done: list[Letter] = field(default_factory=list)
     already: list[Letter] = field(default_factory=list)
@@ -68,11 +68,12 @@ class Report:
     unknown: list[Fate] = field(default_factory=list)
     unsent: list[tuple[Letter, str]] = field(default_factory=list)
     unfit: list[tuple[Letter, str]] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
     left: int = 0
 
     @property
     def succeeded(self) -> bool:
-        return not (self.stopped or self.unfit)
+        return not (self.stopped or self.unfit or self.stuck)
 
     @property
     def stopped(self) -> bool:
@@ -195,7 +196,7 @@ class Redrive:
 
     async def run(self) -> Report:
         """Send them back, step by step. Raises `CloudError`, after which running again goes on."""
-        await self._parked.sweep()
+        self.report.stuck += await self._parked.sweep()
         while candidates := await self._candidates():
             group = self._in_turn(candidates)
             await self._step(group)
@@ -263,7 +264,7 @@ class Redrive:
         for fate in fates:
             self.report.add(fate)
             if fate.is_good:
-                await self._parked.after(fate.letter)
+                self.report.stuck += await self._parked.after(fate.letter)
         if sent and all(fate.is_good for fate in fates):
             self._proven.add(group.fingerprint)
             self._sizes[group.fingerprint] = next(self._ramps[group.fingerprint])
@@ -295,7 +296,7 @@ class Redrive:
             return
         self._watcher.already(done)
         for letter in done:
-            await self._parked.after(letter)
+            self.report.stuck += await self._parked.after(letter)
         await self.holding.delete([letter.delivery for letter in done])
         self.report.already += done
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -16,7 +17,7 @@ import orjson
 
 from headrace.context import log_fields
 from headrace.envelope import Outgoing
-from headrace.observer import Handled, Observer
+from headrace.observer import Handled, Observer, SagaChange
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Clock, Delivery
 from headrace.system import SystemClock
@@ -32,8 +33,17 @@ _COUNTERS: Final = (
     *("Received", "Handled", "Retried", "DeadLettered"),
     *("Duplicates", "Parked", "Conflicts"),
 )
+_SAGAS: Final[Mapping[str, str]] = {
+    "started": "SagasStarted",
+    "completed": "SagasCompleted",
+    "compensated": "SagasCompensated",
+    "stuck": "SagasStuck",
+}
+"""The metrics of sagas, by what a saga came to. That one turned back counts when it is undone."""
+
 _UNITS: Final[Mapping[str, str]] = {
     **dict.fromkeys(_COUNTERS, "Count"),
+    **dict.fromkeys(_SAGAS.values(), "Count"),
     "HandlingTime": "Milliseconds",
     "MessageAge": "Milliseconds",
     "OutboxLag": "Milliseconds",
@@ -47,7 +57,8 @@ class EmfMetrics(Observer):
     """Counts in memory, and writes lines when it is told to `flush`.
 
     Each line names its dimensions twice: service, handler and event; and the service alone, which
-    has the sums. What belongs to no handler has the service alone. Times are in milliseconds, to a
+    has the sums. What belongs to no handler has the service alone; what became of sagas has the
+    service, and as its handler the saga. Times are in milliseconds, to a
     microsecond. What did not happen is not written.
 
     `write` is given one line at a time, with its end.
@@ -66,6 +77,7 @@ class EmfMetrics(Observer):
         self._handlers: dict[tuple[str, str, str], _HandlerMetrics] = {}
         self._services: dict[str, _ServiceMetrics] = {}
         self._in_flight: dict[str, _InFlight] = {}
+        self._sagas: dict[tuple[str, str], Counter[str]] = {}
 
     # --- counting ---
 
@@ -110,6 +122,11 @@ class EmfMetrics(Observer):
         # Whoever committed it may have had a clock that is ahead.
         self._service(service).lags.append(max(lag, 0.0))
 
+    def saga(self, service: str, change: SagaChange) -> None:
+        metric = _SAGAS.get(change.status)
+        if metric is not None:
+            self._sagas.setdefault((service, change.saga), Counter())[metric] += 1
+
     def _service(self, service: str) -> _ServiceMetrics:
         metrics = self._services.get(service)
         if metrics is None:
@@ -136,6 +153,7 @@ class EmfMetrics(Observer):
         lines = list(self._lines(int(self._clock.now().timestamp() * 1000)))
         self._handlers.clear()
         self._services.clear()
+        self._sagas.clear()
         for in_flight in self._in_flight.values():
             in_flight.most = in_flight.now
         for line in lines:
@@ -145,6 +163,9 @@ class EmfMetrics(Observer):
         for (service, handler, event), handled in self._handlers.items():
             dimensions = {"Service": service, "Handler": handler, "Event": event}
             yield from self._documents(timestamp, dimensions, handled.metrics())
+        for (service, saga), changes in self._sagas.items():
+            dimensions = {"Service": service, "Handler": saga}
+            yield from self._documents(timestamp, dimensions, _happened(changes))
         for service in {**self._services, **self._in_flight}:
             metrics = self._service(service).metrics()
             in_flight = self._in_flight.get(service)

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from headrace.envelope import Outgoing
-from headrace.observer import Observer
+from headrace.observer import Observer, SagaChange
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry
 from headrace.ports import Delivery
 
@@ -56,6 +56,10 @@ class Tally(Observer):
     def sent(self, service: str, outgoing: Outgoing) -> None:
         self._of(service).published += 1
         self.recent.append(f"{service} → {outgoing.detail_type} {outgoing.id}")
+
+    def saga(self, service: str, change: SagaChange) -> None:
+        because = f": {change.reason}" if change.reason else ""
+        self.recent.append(f"{service}: {change.saga} {change.key} is {change.status}{because}")
 
     def _of(self, service: str) -> Counts:
         return self.services.setdefault(service, Counts())

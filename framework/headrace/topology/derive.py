@@ -13,6 +13,7 @@ from headrace.events import Event, MessageType, contract_of
 from headrace.filters.patterns import length_of
 from headrace.limits import EVENT_PATTERN_CHARACTERS
 from headrace.record import RELAY_INDEX
+from headrace.saga.handling import sagas_of
 from headrace.service import Handler, Service
 
 from .model import Bus, Queue, Rule, Table, Topology, dead_letter_queue
@@ -37,23 +38,29 @@ def topology(*services: Service) -> Topology:
     _refuse_twice("service", [service.name for service in distinct])
     _refuse_twice("queue", [queue.name for queue in queues])
     tables = sorted({s.table for s in distinct if s.table and needs_table(s)})
-    relayed = {service.table for service in distinct if service.emits}
+    indexed = {service.table for service in distinct if needs_index(service)}
     return Topology(
         buses=tuple(map(Bus, sorted({service.bus for service in distinct} - {DEFAULT_BUS}))),
         rules=tuple(sorted(_all_rules(distinct), key=lambda rule: rule.name)),
         queues=tuple(sorted(queues, key=lambda queue: queue.name)),
         tables=tuple(
-            Table(name, indexes=(RELAY_INDEX,) if name in relayed else ()) for name in tables
+            Table(name, indexes=(RELAY_INDEX,) if name in indexed else ()) for name in tables
         ),
     )
 
 
 def needs_table(service: Service) -> bool:
-    """Whether a handler reads or writes entities or keeps inbox records, or what is published
-    outside of handlers is kept until it is out."""
-    return bool(service.emits) or any(
+    """Whether a handler reads or writes entities or keeps inbox records, a saga stands there, or
+    what is published outside of handlers is kept until it is out."""
+    return needs_index(service) or any(
         handler.uses_transaction or not handler.idempotent for handler in service.handlers
     )
+
+
+def needs_index(service: Service) -> bool:
+    """Whether something in its table is looked for without its key: what no message brings up
+    again, sagas that are not over, and the history of each."""
+    return bool(service.emits) or bool(sagas_of(service))
 
 
 # --- queues ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, Final
 
 from headrace.events import MessageType, contract_of
+from headrace.saga.messages import SagaIntervention, SagaTimer
 from headrace.service import Service
 
 
@@ -51,8 +52,10 @@ class Graph:
 
 
 def graph(*services: Service) -> Graph:
-    """What these services emit, by their return annotations and `emits=`, and what they take."""
+    """What these services emit, by their return annotations and `emits=`, and what they take. What
+    headrace itself sends to the sagas of a service is between the two of them, and left out."""
     types = {cls for service in services for cls in (*_emitted(service), *_taken(service))}
+    types = {cls for cls in types if not issubclass(cls, (SagaTimer, SagaIntervention))}
     links = (_link(cls, services) for cls in types)
     return Graph(
         services=tuple(sorted({service.name for service in services})),

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from headrace.cli import main
-from headrace.dlq.moving import Moves
+from headrace.dlq.moving import Move, Moves
 from headrace.ports import Ports
 from headrace.testing.memory import MemoryCloud
 from headrace.testing.memory.moves import MemoryMoves
@@ -377,8 +377,8 @@ def moves_with(moves: Moves, monkeypatch: pytest.MonkeyPatch) -> None:
 class _Unable:
     """An SQS that does not know the calls."""
 
-    async def start(self, dead_letters: str, queue: str) -> bool:
-        return False
-
-    async def latest(self, dead_letters: str) -> None:
+    async def start(self, dead_letters: str, queue: str) -> None:
         await asyncio.sleep(0)
+
+    async def recent(self, dead_letters: str) -> Sequence[Move]:
+        return ()

@@ -160,6 +160,29 @@ def test_what_was_parked_behind_a_letter_goes_on_when_it_is_dropped(tmp_path: Pa
     scenario()
 
 
+def test_a_letter_stays_when_what_waits_for_it_cannot_go_on(tmp_path: Path) -> None:
+    @timeless
+    async def scenario() -> None:
+        office = Office(fifo=True, park=True)
+        await office.post("scale", "none", group="a")
+        await office.handled()
+        store: Any = _NoChanges(office.cloud.ports.store)
+
+        dropped = await drop(
+            office, tmp_path / "kept", ports=replace(office.cloud.ports, store=store)
+        )
+
+        ((letter, why),) = dropped.kept
+        assert letter.event_id == "parcel-0"
+        assert why == "The message group a waits still: You may not. Run this again."
+        assert office.there().total() == 1
+        await drop(office, tmp_path / "kept")
+        await office.handled()
+        assert office.order == [1]
+
+    scenario()
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before a call", "after a call"])
 def test_a_drop_that_is_killed_anywhere_loses_no_letter(tmp_path: Path, after: bool) -> None:
     calls = 1
@@ -192,6 +215,19 @@ def _survives(calls: int, file: Path, *, after: bool) -> bool:
 
     scenario()
     return killed
+
+
+class _NoChanges:
+    """A store that changes no item by itself."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def change(self, action: Any) -> None:
+        raise Refused("You may not.")
 
 
 class _Closed:

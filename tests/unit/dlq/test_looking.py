@@ -185,6 +185,19 @@ async def test_a_note_that_somebody_else_wrote_is_no_reason() -> None:
     assert {(letter.note.frames, letter.note.attempts) for letter in letters} == {((), None)}
 
 
+@timeless
+async def test_a_letter_without_room_for_a_note_is_not_said_to_be_moved_by_sqs() -> None:
+    office = Office()
+    body = delivery_of(ParcelPosted(number=0, fault="scale"), office.queue, id="parcel-0").body
+    crowd = {f"a{number}": Attribute("x") for number in range(10)}
+    await office.cloud.queues.send(office.queue, [QueueEntry(body, attributes=crowd)])
+    await office.handled()
+
+    (letter,) = await office.letters()
+
+    assert letter.reason.startswith("It has no room for a note: headrace gave it up, or SQS")
+
+
 # --- holding -----------------------------------------------------------------------------
 
 
@@ -288,6 +301,104 @@ async def test_a_failure_to_give_back_is_no_failure_of_what_was_looked_at() -> N
 
     await asyncio.sleep(61)
     assert len(await office.letters()) == 1
+
+
+@timeless
+async def test_letters_stay_hidden_although_a_renewal_raised_what_nobody_expects() -> None:
+    office = Office()
+    await office.post("scale")
+    await office.handled()
+    queues: Any = _Renewals(office.cloud.ports.queues, broken=1)
+
+    async with holding(queues, office.dead_letters, visibility=timedelta(seconds=9)) as held:
+        await held.fill()
+        await asyncio.sleep(100)
+        taken = await office.cloud.queues.receive(office.dead_letters, limit=10, wait=NOW)
+
+    assert taken == []
+
+
+@timeless
+async def test_a_renewal_on_its_way_comes_before_what_gives_the_letters_back() -> None:
+    office = Office()
+    await office.post("scale", times=3)
+    await office.handled()
+    queues: Any = _Renewals(office.cloud.ports.queues, slow=1.0)
+
+    async with holding(queues, office.dead_letters, visibility=timedelta(seconds=9)) as held:
+        await held.fill()
+        await queues.begun.wait()
+        await held.give_back()
+        assert queues.arrived == [timedelta(seconds=9), NOW]
+
+
+@timeless
+async def test_a_renewal_on_its_way_comes_before_the_end_of_looking() -> None:
+    office = Office()
+    await office.post("scale", times=3)
+    await office.handled()
+    queues: Any = _Renewals(office.cloud.ports.queues, slow=1.0)
+
+    async with holding(queues, office.dead_letters, visibility=timedelta(seconds=9)) as held:
+        await held.fill()
+        await queues.begun.wait()
+
+    assert queues.arrived == [timedelta(seconds=9), NOW]
+
+
+@timeless
+async def test_what_was_received_before_a_look_failed_is_not_lost_to_it() -> None:
+    office = Office()
+    await office.post("scale")
+    await office.handled()
+    queues: Any = _SecondReceiveFails(office.cloud.ports.queues)
+
+    async with holding(queues, office.dead_letters) as held:
+        assert len(await held.look()) == 1
+
+
+class _SecondReceiveFails:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._receives = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def receive(self, queue: str, **options: Any) -> Any:
+        self._receives += 1
+        if self._receives == 2:
+            raise Unreachable("No answer.")
+        return await self._inner.receive(queue, **options)
+
+
+class _Renewals:
+    """Queues to which a renewal is on its way for some seconds, whoever stops waiting for it, or
+    where the first so many raise something."""
+
+    def __init__(self, inner: Any, *, slow: float = 0, broken: int = 0) -> None:
+        self._inner = inner
+        self._slow = slow
+        self._broken = broken
+        self.begun = asyncio.Event()
+        self.arrived: list[timedelta] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def change_visibility(self, queue: str, changes: Any) -> Any:
+        ((_, time), *_) = changes
+        if time and self._broken:
+            self._broken -= 1
+            raise ZeroDivisionError
+        return await asyncio.shield(self._carried(queue, changes, time))
+
+    async def _carried(self, queue: str, changes: Any, time: timedelta) -> Any:
+        if time:
+            self.begun.set()
+            await asyncio.sleep(self._slow)
+        self.arrived.append(time)
+        return await self._inner.change_visibility(queue, changes)
 
 
 class _Stuck:

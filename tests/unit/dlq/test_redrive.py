@@ -14,6 +14,7 @@ import pytest
 from headrace.dlq.edits import Edits, InvalidEdit, Setting
 from headrace.dlq.groups import Selection
 from headrace.dlq.redrive import ramp
+from headrace.errors import Refused, Throttled
 from headrace.ports import Attribute, Ports, QueueEntry
 from tests.unit.dlq.office import Office, Steps, ids
 from tests.unit.timeless import timeless
@@ -407,6 +408,104 @@ async def test_what_was_parked_behind_a_letter_goes_on_although_its_run_was_kill
         await office.emptied()
 
     assert office.order == [0, 1]
+
+
+@timeless
+async def test_an_edited_copy_is_not_swallowed_after_a_run_that_was_killed() -> None:
+    office = Office(fifo=True)
+    await office.post("scale", group="a")
+    await office.handled()
+
+    # The copy is in the queue, and the letter was not deleted.
+    queues: Any = Mortal(office.cloud.ports.queues, [4], after=True)
+    with pytest.raises(Killed):
+        await office.redrive(ports=replace(office.cloud.ports, queues=queues))
+    assert len(office.cloud.queues.peek(office.queue)) == 1
+    await asyncio.sleep(61)
+    async with office.open():
+        edits = Edits((Setting.parse('fault="none"'),))
+        report = await office.redrive(edits=edits, run="run-2")
+
+    assert len(report.done) == 1
+    assert office.times() == ids([0])
+
+
+@timeless
+async def test_the_other_groups_go_on_although_one_cannot() -> None:
+    office = Office(fifo=True, park=True)
+    for group in ("a", "b", "c"):
+        await office.post("franking", "none", group=group)
+    await office.handled()
+    office.mended.add("franking")
+    store: Any = _NotAbout(office.cloud.ports.store, "a")
+    steps = Steps()
+
+    async with office.open():
+        report = await office.redrive(ports=replace(office.cloud.ports, store=store), watcher=steps)
+        await office.emptied()
+
+    assert len(report.done) == 3
+    (stuck,) = report.stuck
+    assert stuck.startswith("The message group a waits still: You may not.")
+    assert stuck.endswith("Run this again.")
+    assert not report.succeeded
+    assert sorted(office.order) == [0, 2, 3, 4, 5]
+
+    async with office.open():
+        assert (await office.redrive()).succeeded
+        await office.emptied()
+    assert sorted(office.order) == list(range(6))
+
+
+@timeless
+async def test_a_run_waits_out_what_aws_refuses_for_now_while_it_looks_what_became_of_letters() -> (
+    None
+):
+    office = Office()
+    await office.post("franking", times=5)
+    await office.handled()
+    office.mended.add("franking")
+    store: Any = _ThrottledReads(office.cloud.ports.store, after=3, times=4)
+
+    async with office.open():
+        report = await office.redrive(ports=replace(office.cloud.ports, store=store))
+
+    assert (len(report.done), report.succeeded, store.left) == (5, True, 0)
+
+
+class _NotAbout:
+    """A store that refuses to let go of one message group's block."""
+
+    def __init__(self, inner: Any, group: str) -> None:
+        self._inner = inner
+        self._group = group
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def change(self, action: Any) -> None:
+        if action.key.sk == self._group:
+            raise Refused("You may not.")
+        await self._inner.change(action)
+
+
+class _ThrottledReads:
+    """A store in which some reads in a row are refused for now, after some that are not."""
+
+    def __init__(self, inner: Any, *, after: int, times: int) -> None:
+        self._inner = inner
+        self._after = after
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def get(self, keys: Any) -> Any:
+        self._after -= 1
+        if self._after < 0 and self.left:
+            self.left -= 1
+            raise Throttled("Too many.")
+        return await self._inner.get(keys)
 
 
 # --- interruptions -----------------------------------------------------------------------

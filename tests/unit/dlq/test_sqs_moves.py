@@ -17,10 +17,13 @@ from headrace.errors import Refused
 RESULTS = {
     "Results": [
         {
+            "TaskHandle": "t-2",
             "Status": "RUNNING",
             "ApproximateNumberOfMessagesMoved": 5,
             "ApproximateNumberOfMessagesToMove": 9,
-        }
+            "StartedTimestamp": 1_767_225_600_000,
+        },
+        {"Status": "FAILED", "FailureReason": "denied", "StartedTimestamp": 1_767_225_500_000},
     ]
 }
 
@@ -74,7 +77,7 @@ async def moves_at(answers: dict[str, Any]) -> AsyncIterator[tuple[SqsMoves, End
 
 async def test_a_move_names_its_destination_as_sqs_does_not_know_where_a_copy_came_from() -> None:
     async with moves_at({"startmessagemovetask": {"TaskHandle": "t"}}) as (moves, endpoint):
-        assert await moves.start("orders-dlq", "orders")
+        assert await moves.start("orders-dlq", "orders") == "t"
 
     (asked,) = [request for name, request in endpoint.asked if name == "startmessagemovetask"]
     assert asked == {
@@ -83,25 +86,32 @@ async def test_a_move_names_its_destination_as_sqs_does_not_know_where_a_copy_ca
     }
 
 
-async def test_how_far_a_move_is_is_what_sqs_says_of_the_latest() -> None:
-    async with moves_at({"listmessagemovetasks": RESULTS}) as (moves, _):
-        move = await moves.latest("orders-dlq")
+async def test_how_far_moves_are_is_what_sqs_says_of_them() -> None:
+    async with moves_at({"listmessagemovetasks": RESULTS}) as (moves, endpoint):
+        running, failed = await moves.recent("orders-dlq")
 
-    assert move is not None
-    assert (move.status, move.moved, move.total, move.failure) == ("RUNNING", 5, 9, None)
+    assert (running.status, running.moved, running.total, running.failure) == (
+        "RUNNING",
+        5,
+        9,
+        None,
+    )
+    assert (running.handle, running.started) == ("t-2", 1_767_225_600_000)
+    assert (failed.status, failed.failure, failed.handle) == ("FAILED", "denied", None)
+    assert endpoint.asked[-1][1]["MaxResults"] == 10
 
 
 async def test_a_queue_that_was_never_moved_from_has_no_move() -> None:
     async with moves_at({"listmessagemovetasks": {}}) as (moves, _):
-        assert await moves.latest("orders-dlq") is None
+        assert await moves.recent("orders-dlq") == []
 
 
 async def test_an_endpoint_that_does_not_know_the_calls_cannot_move() -> None:
     unknown = "com.amazonaws.sqs#InvalidAction"
     answers = {"listmessagemovetasks": unknown, "startmessagemovetask": unknown}
     async with moves_at(answers) as (moves, _):
-        assert await moves.latest("orders-dlq") is None
-        assert not await moves.start("orders-dlq", "orders")
+        assert await moves.recent("orders-dlq") == []
+        assert await moves.start("orders-dlq", "orders") is None
 
 
 async def test_what_sqs_refuses_is_no_missing_call() -> None:
