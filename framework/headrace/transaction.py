@@ -7,6 +7,7 @@ commits them together with the record that the delivery was handled.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from headrace.expressions import update_of
 from headrace.observer import SagaChange
 from headrace.ports import Action, Check, Condition, Delete, Item, ItemKey, Put, Update
 from headrace.record import Trail
-from headrace.schedules import require_name
+from headrace.text import shown
 
 MUST_NOT_EXIST: Final = Condition("attribute_not_exists(pk)")
 _UNVERSIONED: Final = Condition(
@@ -44,6 +45,10 @@ _UNVERSIONED: Final = Condition(
 
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
+_SCHEDULE_NAME: Final = re.compile("[0-9A-Za-z_.-]{1,40}")
+"""Scheduler takes 64 characters, of which a namespace needs some."""
 
 
 class Reads(Protocol):
@@ -287,9 +292,9 @@ class Transaction:
         """Send a command once the commit stands, to arrive at a later time: not before `at`, an
         aware datetime, and up to a minute after it.
 
-        `name` tells it from every other schedule of this account, in all of time: 1 to 64
-        characters, of letters, digits, `-`, `_` and `.`, with the namespace among them. What lies
-        up to 15 minutes ahead waits in the queue itself; the rest waits in EventBridge Scheduler.
+        `name` tells it from every other schedule of the same namespace, in all of time: 1 to 40
+        characters, of letters, digits, `-`, `_` and `.`. What lies up to 15 minutes ahead waits in
+        the queue itself, and cannot be called off; the rest waits in EventBridge Scheduler.
         """
         self._ensure_open()
         self._ensure_own_savepoint()
@@ -303,7 +308,7 @@ class Transaction:
                 f"{type(command).__name__} is no command: a schedule sends to a queue. Schedule a "
                 "command of your own service, and publish the event when it comes."
             )
-        require_name(name, "CreateSchedule")
+        _refuse_bad_name(name)
         self._messages.append(Scheduled(command, at, name))
 
     def unschedule(self, name: str) -> None:
@@ -311,7 +316,7 @@ class Transaction:
         the same: when it is due at this moment, or waits in its queue already."""
         self._ensure_open()
         self._ensure_own_savepoint()
-        require_name(name, "DeleteSchedule")
+        _refuse_bad_name(name)
         self._messages.append(Cancellation(name))
 
     # --- for headrace itself ---
@@ -402,6 +407,14 @@ class Transaction:
                 "The transaction is over: its handler has returned or was cancelled. Await "
                 "everything that uses `tx` before the handler returns."
             )
+
+
+def _refuse_bad_name(name: str) -> None:
+    if not _SCHEDULE_NAME.fullmatch(name):
+        raise HeadraceError(
+            f"The schedule cannot be named {shown(name)!r}: take 1 to 40 letters, digits, hyphens, "
+            "underscores and dots, such as a digest of what it is for."
+        )
 
 
 def _asks(action: Action) -> tuple[ItemKey, Condition | None]:

@@ -16,6 +16,10 @@ from headrace.errors import HeadraceError, NoTable
 from headrace.events import Command, Event, Message, contract_of
 from headrace.outbox import bus_entry, queue_entry, refuse_unsendable
 from headrace.ports import BusEntry, ItemKey, Ports, Put, QueueEntry
+from headrace.saga.definition import Definition, Saga, definition_of
+from headrace.saga.handling import SagaHandler, sagas_of
+from headrace.saga.item import SagaItem, progress_of
+from headrace.saga.progress import Progress
 from headrace.service import Handler, Service
 from headrace.testing.harness.pump import Pump, unexpected
 from headrace.testing.harness.sendings import Sendings
@@ -88,6 +92,27 @@ class Harness:
     ) -> EntityT | None:
         """The entity with this key, or `None`."""
         return self._read(cls, key_for(cls, self._table(service), values, fields))
+
+    def saga(self, cls: type[Saga], key: str) -> Progress:
+        """How far the saga with this key is: its `status`, its `state`, its `steps`; an
+        `AssertionError` if there is none."""
+        definition = definition_of(cls)
+        handler = self._handler_of(definition)
+        found = self.find(SagaItem, handler.consumer, key, service=handler.service)
+        __tracebackhide__ = True
+        if found is None:
+            raise AssertionError(f"There is no saga {handler.consumer} {key!r}.")
+        return progress_of(definition, found)
+
+    def _handler_of(self, definition: Definition) -> SagaHandler:
+        for service in self._services:
+            handler = sagas_of(service).get(definition.name)
+            if handler is not None and definition in handler.versions.values():
+                return handler
+        raise HeadraceError(
+            f"No service in the harness runs the saga {definition.cls.__name__}: write "
+            f"class {definition.cls.__name__}(Saga, service=…), and harness(…) with that service."
+        )
 
     def _read(self, cls: type[EntityT], key: ItemKey) -> EntityT | None:
         (item,) = self.cloud.store.look([key])
