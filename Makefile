@@ -86,6 +86,11 @@ calls: ## what a message costs: AWS calls and DynamoDB units, counted on the por
 	@.ci/venv demo --with-headrace
 	@.venv/demo/bin/python -m benchmarks.calls
 
+.PHONY: saga-cost
+saga-cost: ## what a step of a saga costs: AWS calls and DynamoDB units, counted on the ports
+	@.ci/venv demo --with-headrace
+	@.venv/demo/bin/python -m benchmarks.saga_cost
+
 .PHONY: observe-cost
 observe-cost: ## CPU of a message with traces, metrics and JSON logs, beside a message without
 	@.ci/venv test --with-headrace

@@ -26,6 +26,10 @@ from headrace.ports import (
     Store,
     Update,
 )
+from headrace.record import RELAY_INDEX
+
+RELAY_KEY = f"{RELAY_INDEX}_pk"
+RELAY_SORT_KEY = f"{RELAY_INDEX}_sk"
 
 
 @dataclass
@@ -33,11 +37,12 @@ class Meter:
     """Calls by the name of the AWS operation, and DynamoDB's units.
 
     A write unit is 1 KB of an item, and two in a transaction; failed conditions are billed too. A
-    read unit is 4 KB read consistently.
+    read unit is 4 KB read consistently. An index unit is an entry that is made, or that goes.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
     write_units: int = 0
+    index_units: int = 0
     read_units: int = 0
 
     def measured(self, ports: Ports) -> Ports:
@@ -134,7 +139,18 @@ class _Store:
             if isinstance(action, Update) and old is None:
                 new = {**action.key.attributes(), **dict(action.values)}
             units += max(_units(old, 1024), _units(new, 1024))
+            if isinstance(action, Put):
+                self._meter.index_units += _entries(old, new)
         return units
+
+
+def _entries(old: Item | None, new: Item | None) -> int:
+    """How many entries of the index a write makes and takes away: it holds keys only."""
+    before, after = (
+        None if item is None or RELAY_KEY not in item else (item[RELAY_KEY], item[RELAY_SORT_KEY])
+        for item in (old, new)
+    )
+    return 0 if before == after else (before is not None) + (after is not None)
 
 
 def _units(item: Item | None, size: int) -> int:
