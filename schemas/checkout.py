@@ -7,7 +7,7 @@ from schemas.values import Currency, Customer, OrderId, OrderLines
 
 
 class CheckoutCompleted(Event, source="shop.checkout", native=True):
-    """A customer has paid for a basket; the storefront has given it its order id."""
+    """A customer has ordered a basket; the storefront has given it its order id."""
 
     order_id: OrderId
     customer: Customer

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from headrace import Command, Event
-from schemas.values import OrderId, Sku
+from schemas.values import OrderId, OrderLines, Sku
 
 
 class RestockItem(Command, owner="inventory"):
@@ -15,6 +15,13 @@ class RestockItem(Command, owner="inventory"):
 
     sku: Sku
     quantity: int = Field(ge=1, le=1_000_000)
+
+
+class ReserveStock(Command, owner="inventory"):
+    """Hold every line of an order, or nothing of it. Asked again, the answer is the same."""
+
+    order_id: OrderId
+    lines: OrderLines
 
 
 class StockReserved(Event, source="shop.inventory"):
@@ -28,3 +35,21 @@ class StockRejected(Event, source="shop.inventory"):
 
     order_id: OrderId
     skus: Annotated[tuple[Sku, ...], Field(min_length=1)]
+
+
+class ReleaseStock(Command, owner="inventory"):
+    """Give back what is held for an order, and hold nothing for it from now on."""
+
+    order_id: OrderId
+
+
+class ExpireReservation(Command, owner="inventory"):
+    """Nobody has taken or released what is held for an order: give it back."""
+
+    order_id: OrderId
+
+
+class StockReleased(Event, source="shop.inventory"):
+    """Nothing is held for the order, and nothing will be."""
+
+    order_id: OrderId

@@ -8,6 +8,8 @@ from headrace import Command, Event, upcaster
 from schemas.values import Currency, Customer, Money, OrderId, OrderLine, OrderLines
 
 __all__ = [
+    "CancelOrder",
+    "ConfirmOrder",
     "Customer",
     "OrderCancelled",
     "OrderConfirmed",
@@ -30,7 +32,7 @@ class PlaceOrder(Command, owner="order"):
 
 
 class OrderPlaced(Event, source="shop.order", version=2):
-    """An order was taken and waits for its stock. Version 2 says in which currency."""
+    """An order was taken, and its checkout begins. Version 2 says in which currency."""
 
     order_id: OrderId
     customer: Customer
@@ -45,8 +47,21 @@ def add_currency(payload: dict[str, Any]) -> dict[str, Any]:
     return {**payload, "currency": "EUR"}
 
 
+class ConfirmOrder(Command, owner="order"):
+    """Everything is reserved and paid: let the order end well."""
+
+    order_id: OrderId
+
+
+class CancelOrder(Command, owner="order"):
+    """Let the order end, as it cannot be delivered; `reason` is a sentence for the customer."""
+
+    order_id: OrderId
+    reason: str
+
+
 class OrderConfirmed(Event, source="shop.order"):
-    """Everything that was ordered is reserved. An order ends once: so, or cancelled."""
+    """Everything that was ordered is reserved and paid. An order ends once: so, or cancelled."""
 
     order_id: OrderId
     customer: Customer

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NotRequired, Union, cast
+from typing import Annotated, Any, Final, Literal, NotRequired, Union, cast
 
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -84,10 +84,7 @@ class Codec:
         if TYPE_ATTRIBUTE in attributes:
             wire = {"detail-type": attributes[TYPE_ATTRIBUTE].value, "detail": body}
             return self._decode_enveloped(wire, delivery)
-        raise NotAnEnvelope(
-            "The body is a JSON object that does not say what it is: it needs 'detail-type' and "
-            f"'detail', or a message attribute {TYPE_ATTRIBUTE!r} that names its type."
-        )
+        raise NotAnEnvelope(_what_is_missing(body))
 
     def _decode_enveloped(self, wire: Mapping[str, Any], delivery: Delivery) -> Envelope[Message]:
         cls = self._find(wire["detail-type"], delivery.queue)
@@ -126,6 +123,21 @@ class Codec:
 
     def _known(self) -> str:
         return ", ".join(sorted(self._types)) or "nothing"
+
+
+def _what_is_missing(body: Mapping[str, Any]) -> str:
+    """Of an object that is in no wrapping that can be told."""
+    for has, lacks in _TOGETHER:
+        if has in body:
+            return f"The body is a JSON object with {has!r} and without {lacks!r}: it needs both."
+    return (
+        "The body is a JSON object that does not say what it is: it has neither 'detail-type' nor "
+        f"'detail', and no message attribute {TYPE_ATTRIBUTE!r} names its type. Add one or the "
+        "other, or send it with `headrace publish`."
+    )
+
+
+_TOGETHER: Final = (("detail-type", "detail"), ("detail", "detail-type"))
 
 
 # --- the one-pass union ----------------------------------------------------------------

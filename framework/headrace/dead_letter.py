@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import CodeType
 from typing import Any, Final
 
 import orjson
@@ -23,7 +25,7 @@ because a message has room for ten and its sender may have used nine."""
 FRAMES: Final = 8
 """How many places in the user's code a note names, the innermost ones."""
 
-_FRAMEWORK: Final = str(Path(__file__).parent)
+_FRAMEWORK: Final = f"{Path(__file__).parent}{os.sep}"
 _CALLS_HANDLERS: Final = str(Path(__file__).with_name("invoke.py"))
 
 
@@ -146,14 +148,26 @@ def digest(error: BaseException) -> str:
 
 def frames(error: BaseException) -> list[str]:
     """The places that an exception passed from the call of a handler on, without those of headrace
-    itself; the innermost one last."""
+    itself; the innermost one last. None, if it was raised after the handler: by the commit, or by
+    what refuses to send a message."""
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    called = [number for number, code in enumerate(codes) if code.co_filename == _CALLS_HANDLERS]
     return [
         shown(f"{Path(code.co_filename).name}:{code.co_name}")
-        for code in codes[max(called, default=-1) + 1 :]
-        if _FRAMEWORK not in code.co_filename
+        for code in _within_the_handler(codes)
+        if not _is_headraces(code)
     ]
+
+
+def _within_the_handler(codes: Sequence[CodeType]) -> Sequence[CodeType]:
+    called = [number for number, code in enumerate(codes) if code.co_filename == _CALLS_HANDLERS]
+    if called:
+        return codes[called[-1] + 1 :]
+    # What a task of the handler raised, out of a group, begins in that task.
+    return () if codes and _is_headraces(codes[0]) else codes
+
+
+def _is_headraces(code: CodeType) -> bool:
+    return code.co_filename.startswith(_FRAMEWORK)
 
 
 # --- reading and writing ---------------------------------------------------------------

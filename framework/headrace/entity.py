@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from headrace.attributes import dump, dump_fields, load_item, size_of
 from headrace.errors import DefinitionError, HeadraceError, TooLarge
+from headrace.events import Message, refusing_keywords
 from headrace.limits import DYNAMODB_ITEM_BYTES, PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from headrace.ports import Item, ItemKey
 from headrace.text import shown
@@ -81,7 +82,8 @@ class Entity(BaseModel):
         cls, *, pk: str | None = None, sk: str = DEFAULT_SORT_KEY, **kwargs: Any
     ) -> None:
         # Here for the type checker, which reads the keywords off; the fields are known below.
-        super().__init_subclass__(**kwargs)
+        with refusing_keywords(cls, kwargs):
+            super().__init_subclass__(**kwargs)
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -101,6 +103,9 @@ EntityT = TypeVar("EntityT", bound=Entity)
 
 
 def key_of(entity: Entity, table: str) -> ItemKey:
+    """The key of an entity; raises `DefinitionError` for what is none, or has no key."""
+    if not isinstance(entity, Entity):
+        raise DefinitionError(f"{_described(entity)}: put, delete and check take entities.")
     template = template_of(type(entity))
     return template.key(table, {name: getattr(entity, name) for name in template.fields()})
 
@@ -230,12 +235,32 @@ def version_of(item: Item) -> int:
 
 def template_of(cls: type[Entity]) -> KeyTemplate:
     """The key template of a class; raises `DefinitionError` if it has none."""
+    if not isinstance(cls, type) or not issubclass(cls, Entity):
+        raise DefinitionError(
+            f"{shown(repr(cls))} is no class of entities: name a class that is derived from Entity."
+        )
     if cls.__key__ is None:
         raise DefinitionError(
             f"{cls.__name__} has no key: write class {cls.__name__}(Entity, "
             'pk="…#{field}") with a field that identifies it.'
         )
     return cls.__key__
+
+
+def _described(other: object) -> str:
+    """What was given in the place of an entity, and what may have been meant."""
+    if isinstance(other, type):
+        return f"{other.__name__} is a class, and not an entity"
+    name = type(other).__name__
+    if isinstance(other, Coroutine):
+        other.close()
+        return f"A coroutine is no entity, so write await before it, as in await tx.get({_AS_IN})"
+    if isinstance(other, Message):
+        return f"{name} is an event or command, and no entity: tx.publish({name}(…)) sends it"
+    return f'{name} is no entity: derive it as in class {name}(Entity, pk="…#{{field}}")'
+
+
+_AS_IN: Final = 'Stock, "A-1"'
 
 
 def _checked(cls: type[Entity], template: KeyTemplate) -> KeyTemplate:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from types import UnionType
 from typing import (
     Annotated,
@@ -28,6 +29,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from headrace.errors import DefinitionError, DuplicateName
+from headrace.text import did_you_mean
 
 Payload: TypeAlias = dict[str, Any]
 """The JSON object of an event's own fields, before it is validated."""
@@ -109,7 +111,8 @@ class Event(Message):
         **kwargs: Any,
     ) -> None:
         # Here for the type checker, which reads the keywords off; the fields are known below.
-        super().__init_subclass__(**kwargs)
+        with refusing_keywords(cls, kwargs):
+            super().__init_subclass__(**kwargs)
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -150,7 +153,8 @@ class Command(Message):
         tenant: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with refusing_keywords(cls, kwargs):
+            super().__init_subclass__(**kwargs)
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -175,6 +179,29 @@ class Command(Message):
 
 
 MessageType: TypeAlias = type[Message]
+
+
+@contextmanager
+def refusing_keywords(cls: type, keywords: Collection[str]) -> Iterator[None]:
+    """Raises `DefinitionError` when what the block does with keywords of a class statement, which
+    nobody has taken so far, fails: no base of the class takes them."""
+    try:
+        yield
+    except TypeError as error:
+        if not keywords:
+            raise
+        name = next(iter(keywords))
+        hint = did_you_mean(name, _keywords_of(cls), "Its keywords are")
+        raise DefinitionError(f"{cls.__name__} has an unknown keyword {name!r}. {hint}") from error
+
+
+def _keywords_of(cls: type) -> Iterator[str]:
+    """What the bases of a class take as keywords of its statement."""
+    for base in cls.__mro__[1:]:
+        if "__init_subclass__" in vars(base) and base is not object:
+            for parameter in signature(base.__init_subclass__).parameters.values():
+                if parameter.kind is Parameter.KEYWORD_ONLY:
+                    yield parameter.name
 
 
 class Registry:

@@ -350,9 +350,12 @@ class Pipeline:
             _refuse_unrecorded(work.handler, effects)
             record = inbox.new_record(work.consumer, work.event_id, outgoing, effects.trail)
             work.remarks = effects.remarks
-            if work.handler.pure and effects.nothing:
-                # To run again, and want nothing again, costs less than to remember this.
-                return Committed(record)
+            if effects.nothing and work.handler.pure and not is_redriven(work.delivery):
+                # To run again, and want nothing again, costs less than to remember this. Of what
+                # was sent back an operator wants to see that it is done. But it may want nothing
+                # because it was done, by a process that died before it sent anything.
+                standing = await inbox.find(work.consumer, work.event_id)
+                return Committed(standing or record, duplicate=standing is not None)
             try:
                 with work.trace.step("commit", work.consumer):
                     return await inbox.commit(

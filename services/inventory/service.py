@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from headrace import Service
+from headrace import Policy, Service
+from services.inventory.model import Oversold
 
-inventory = Service("inventory", bus="shop")
+inventory = Service("inventory", bus="shop", policy=Policy(dead_letter=(Oversold,)))

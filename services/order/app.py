@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.order import handlers
+from services.order import handlers, payment_handlers, saga
 from services.order.service import order
 
-__all__ = ["handlers", "order"]
+__all__ = ["handlers", "order", "payment_handlers", "saga"]

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from headrace import Transaction
 from schemas.checkout import CheckoutCompleted
-from schemas.inventory import StockRejected, StockReserved
-from schemas.order import OrderCancelled, OrderConfirmed, OrderPlaced, PlaceOrder
+from schemas.order import (
+    CancelOrder,
+    ConfirmOrder,
+    OrderCancelled,
+    OrderConfirmed,
+    OrderPlaced,
+    PlaceOrder,
+)
 from services.order.model import Order, UnknownOrder
 from services.order.service import order
 
@@ -29,12 +35,12 @@ async def place_order(
     )
 
 
-@order.on(StockReserved)
-async def confirm_order(event: StockReserved, tx: Transaction) -> OrderConfirmed | None:
-    found = await _waiting_for_stock(event, tx)
-    if found is None:
+@order.on(ConfirmOrder)
+async def confirm_order(command: ConfirmOrder, tx: Transaction) -> OrderConfirmed | None:
+    found = await _known(command, tx)
+    if not found.confirm():
+        # Said when it was asked first, and once only: customers are told of it.
         return None
-    found.confirm()
     tx.put(found)
     return OrderConfirmed(
         order_id=found.order_id,
@@ -45,29 +51,26 @@ async def confirm_order(event: StockReserved, tx: Transaction) -> OrderConfirmed
     )
 
 
-@order.on(StockRejected)
-async def cancel_order(event: StockRejected, tx: Transaction) -> OrderCancelled | None:
-    found = await _waiting_for_stock(event, tx)
-    if found is None:
+@order.on(CancelOrder)
+async def cancel_order(command: CancelOrder, tx: Transaction) -> OrderCancelled | None:
+    found = await _known(command, tx)
+    if not found.cancel(command.reason):
         return None
-    reason = f"We do not have enough of {', '.join(event.skus)}."
-    found.cancel(reason)
     tx.put(found)
     return OrderCancelled(
         order_id=found.order_id,
         customer=found.customer,
         total=found.total,
         currency=found.currency,
-        reason=reason,
+        reason=command.reason,
     )
 
 
-async def _waiting_for_stock(event: StockReserved | StockRejected, tx: Transaction) -> Order | None:
-    """The order a reply is for; `None` if the reply is late, because the order has ended."""
-    found = await tx.get(Order, event.order_id)
+async def _known(command: ConfirmOrder | CancelOrder, tx: Transaction) -> Order:
+    found = await tx.get(Order, command.order_id)
     if found is None:
         raise UnknownOrder(
-            f"There is no order {event.order_id}: inventory answered something that was never "
-            "placed here, or the table of this service was changed by hand."
+            f"There is no order {command.order_id}: it was never placed here, or the table of this "
+            "service was changed by hand."
         )
-    return None if found.has_ended else found
+    return found

@@ -17,7 +17,11 @@ class OrderIdReused(Exception):
 
 
 class UnknownOrder(Exception):
-    """A reply came for an order that was never placed here."""
+    """Something is wanted of an order that was never placed here."""
+
+
+class OrderHasEnded(Exception):
+    """An order that has ended in one way is to end in the other."""
 
 
 class OrderStatus(StrEnum):
@@ -65,9 +69,21 @@ class Order(Entity, pk="order#{order_id}"):
                 "order an id of its own."
             )
 
-    def confirm(self) -> None:
-        self.status = OrderStatus.CONFIRMED
+    def confirm(self) -> bool:
+        """Whether that is new. Raises `OrderHasEnded` if it is cancelled."""
+        return self._end(OrderStatus.CONFIRMED, None)
 
-    def cancel(self, reason: str) -> None:
-        self.status = OrderStatus.CANCELLED
-        self.reason = reason
+    def cancel(self, reason: str) -> bool:
+        """Whether that is new. Raises `OrderHasEnded` if it is confirmed."""
+        return self._end(OrderStatus.CANCELLED, reason)
+
+    def _end(self, status: OrderStatus, reason: str | None) -> bool:
+        if self.status is status:
+            return False
+        if self.has_ended:
+            raise OrderHasEnded(
+                f"The order {self.order_id} is {self.status}, and an order ends once: it cannot "
+                f"be {status}."
+            )
+        self.status, self.reason = status, reason
+        return True

@@ -1,5 +1,6 @@
 """Some orders, as a shop gets them: over HTTP, as commands and through its storefront; some twice,
-some for more than there is, one under an id that is taken."""
+some for more than there is, some that the bank declines or says nothing about, one under an id that
+is taken."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from services.notification.app import notification
 from services.notification.mail import Mail, Mailer
 from services.order.app import order
 from services.order.http import placed
+from services.order.local_gateway import Change, LocalGateway, Payment
 from services.order.model import OrderIdReused
+from services.order.payments import Gateway
 
 SERVICES: Final = (order, inventory, notification)
 SHELF: Final = {"MUG": 3, "TEA": 2}
@@ -30,7 +33,11 @@ SHELF: Final = {"MUG": 3, "TEA": 2}
 
 MAILS: Final = "mails"
 PLACED: Final = "placed orders"
+PAYMENTS: Final = "payments"
 _PRICE: Final = Decimal("3.00")
+_FREE: Final = Decimal("0.00")
+_ODD: Final = tuple(map(Decimal, ("3.13", "3.66", "3.77", "3.88")))
+"""What the bank makes difficulties about, one way or another."""
 _OFTEN_ENOUGH: Final = 3.0
 
 
@@ -83,15 +90,22 @@ async def _reuse(aws: World, order_id: str) -> None:
 
 
 def _command(aws: World, order_id: str) -> PlaceOrder:
-    lines = tuple(
-        OrderLine(sku=sku, quantity=1 + int(2 * aws.random.random()), unit_price=_PRICE)
+    is_free = aws.random.random() < 0.1
+    lines = [
+        OrderLine(
+            sku=sku,
+            quantity=1 + int(2 * aws.random.random()),
+            unit_price=_FREE if is_free else _PRICE,
+        )
         for sku in SHELF
         if aws.random.random() < 0.7
-    )
+    ]
+    if not lines or aws.random.random() < 0.3:
+        lines[-1:] = [OrderLine(sku="MUG", quantity=1, unit_price=aws.random.choice(_ODD))]
     return PlaceOrder(
         order_id=order_id,
         customer=Customer(name="A Customer", email=f"{order_id}@example.com"),
-        lines=lines or (OrderLine(sku="MUG", quantity=1, unit_price=_PRICE),),
+        lines=tuple(lines),
     )
 
 
@@ -118,4 +132,27 @@ class SimulatedMailer:
         await self._aws.outside("mail", partial(sent.append, (idempotency_key, mail)))
 
 
-RESOURCES: Final = {notification: open_mailer}
+@asynccontextmanager
+async def open_gateway(aws: World) -> AsyncIterator[Gateway]:
+    """A payment gateway that does not lose its mind when a process does."""
+    yield LocalGateway(SimulatedBook(aws))
+
+
+class SimulatedBook:
+    """The book of a gateway behind a network that fails. Every change is in the ledger, in order:
+    of each key, the last one says how the payment stands."""
+
+    def __init__(self, aws: World) -> None:
+        self._aws = aws
+
+    async def __call__(self, key: str, change: Change) -> Payment:
+        return await self._aws.outside("gateway", partial(self._changed, key, change))
+
+    def _changed(self, key: str, change: Change) -> Payment:
+        ledger = self._aws.ledger(PAYMENTS)
+        payment = change(dict(ledger).get(key))
+        ledger.append((key, payment))
+        return payment
+
+
+RESOURCES: Final = {notification: open_mailer, order: open_gateway}

@@ -16,7 +16,7 @@ LIBRARY = ROOT / "framework" / "headrace"
 
 LAYERS = (
     ("errors", "outcome", "limits", "text"),
-    ("events", "ports", "trace"),
+    ("events", "fields", "ports", "trace"),
     (
         *("envelope", "system", "attributes", "cancelling", "coalesce", "entries", "schedules"),
         *("topology.model", "testing.expressions", "testing.patterns"),

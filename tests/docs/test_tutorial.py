@@ -43,7 +43,7 @@ def test_every_step_of_the_tutorial_works_in_its_order(tmp_path: Path) -> None:
 
 
 def do(block: Block, shell: Shell, terminals: ExitStack) -> None:
-    if block.language == "python":
+    if block.language in ("python", "ini"):
         (shell.folder / block.title).write_text(block.code)
     elif block.title.startswith("terminal"):
         terminals.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field
 
+from headrace.entity import Entity
 from headrace.errors import DefinitionError, DuplicateName
 from headrace.events import (
     Command,
@@ -50,6 +52,42 @@ def test_two_classes_cannot_claim_one_wire_name() -> None:
     with pytest.raises(DuplicateName, match=r"claim the wire name 'Shipped'.*name=.…"):
 
         class Sent(Event, source="shop.shipping", name="Shipped"): ...
+
+
+@pytest.mark.parametrize(
+    ("base", "keywords", "said"),
+    [
+        (Event, {"source": "shop", "verson": 2}, "Did you mean version?"),
+        (Event, {"source": "shop", "sauce": 2}, "Did you mean source?"),
+        (Event, {"source": "s", "colour": 1}, "Its keywords are name, native, source, version."),
+        (Command, {"ownr": "shop"}, "Did you mean owner?"),
+        (Command, {"owner": "shop", "tennant": "a"}, "Did you mean tenant?"),
+        (Entity, {"pkey": "a#{b}"}, "Did you mean pk?"),
+    ],
+)
+def test_a_keyword_that_no_base_of_a_class_takes_is_answered_with_the_nearest(
+    base: type[BaseModel], keywords: dict[str, Any], said: str
+) -> None:
+    unknown = list(keywords)[-1]
+
+    with pytest.raises(DefinitionError) as caught:
+        types.new_class("Shipped", (base,), keywords)
+
+    assert str(caught.value) == f"Shipped has an unknown keyword {unknown!r}. {said}"
+
+
+def test_keywords_of_pydantic_and_of_other_bases_are_taken() -> None:
+    class Labelled:
+        label = ""
+
+        def __init_subclass__(cls, *, label: str = "", **keywords: Any) -> None:
+            super().__init_subclass__(**keywords)
+            cls.label = label
+
+    class Shipped(Event, Labelled, source="shop", label="a", str_max_length=3):
+        parcel: str
+
+    assert (Shipped.label, Shipped.model_config["str_max_length"]) == ("a", 3)
 
 
 def test_a_class_that_is_defined_again_in_one_place_replaces_itself() -> None:

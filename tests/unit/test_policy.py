@@ -9,6 +9,8 @@ import pytest
 
 from headrace.errors import (
     Conflict,
+    DefinitionError,
+    NoTable,
     NotJson,
     PoisonMessage,
     RetryLater,
@@ -37,6 +39,8 @@ def decide(error: Exception, receive_count: int = 1, policy: Policy | None = Non
         (PoisonMessage("no such order"), 1, DeadLetter),
         (NotJson(), 1, DeadLetter),
         (TooLarge("too large", size=2, limit=1), 1, DeadLetter),
+        (DefinitionError("no key"), 1, DeadLetter),
+        (NoTable(), 1, DeadLetter),
         (RetryLater("not yet"), 99, Retry),
         (ValueError("odd"), 1, Retry),
         (ValueError("odd"), 4, Retry),
@@ -98,6 +102,7 @@ def test_where_failures_are_counted_receives_are_not() -> None:
         (ExceptionGroup("two", [ValueError("odd"), KeyError("odd")]), True),
         (ExceptionGroup("two", [ValueError("odd"), Throttled()]), False),
         (PoisonMessage("never"), False),
+        (DefinitionError("no key"), False),
         (CardStolen(), False),
         (RetryLater("not yet"), False),
         (Conflict(), False),

@@ -272,6 +272,8 @@ def test_code_is_told_everything_at_once_too() -> None:
         ("HEADRACE_DRAIN", "HEADRACE_DRAIN_SECONDS"),
         ("HEADRACE_DRAIN_SECOND", "HEADRACE_DRAIN_SECONDS"),
         ("HEADRACE_NAME_SPACE", "HEADRACE_NAMESPACE"),
+        ("HEADRACE_LOG", "HEADRACE_LOGS"),
+        ("HEADRACE_METRIC", "HEADRACE_METRICS"),
     ],
 )
 def test_a_misspelled_variable_is_warned_of(
@@ -283,6 +285,15 @@ def test_a_misspelled_variable_is_warned_of(
     assert record.getMessage().endswith(
         f"{written} means nothing to headrace: did you mean {meant}?"
     )
+
+
+def test_a_misspelled_variable_is_warned_of_once_however_many_settings_are_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    environ = {"HEADRACE_PREFETCHES": "1"}
+    for settings in (ObserveSettings, LambdaSettings, WorkerSettings, ObserveSettings):
+        settings.from_environment(environ)
+    assert [record.getMessage().split()[2] for record in caplog.records] == ["HEADRACE_PREFETCHES"]
 
 
 def test_what_is_close_to_nothing_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:

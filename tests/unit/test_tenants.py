@@ -335,7 +335,7 @@ def test_a_tenant_without_an_owner_is_refused() -> None:
 
 @pytest.mark.usefixtures("scratch")
 def test_an_event_has_no_tenant() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(DefinitionError, match="unknown keyword 'tenant'"):
 
         class LinenFolded(Event, source="laundry.counter", tenant="guest"):
             guest: str

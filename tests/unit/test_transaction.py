@@ -522,7 +522,7 @@ async def test_what_is_published_must_have_been_declared(world: World) -> None:
         tx.publish(Changed(name="a", value=1))
 
     outcome = await world.deliver(Counted(name="a"))
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, DeadLetter)
     assert "publishes Changed without declaring it" in outcome.reason
     assert isinstance(outcome.error, DefinitionError)
 
@@ -534,7 +534,7 @@ async def test_a_service_without_a_table_says_so_when_one_is_needed(world: World
     async def count(event: Counted) -> None: ...
 
     outcome = await world.deliver(Counted(name="a"))
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, DeadLetter)
     assert isinstance(outcome.error, NoTable)
     assert "idempotent=True" in outcome.reason
 
@@ -563,6 +563,49 @@ async def test_an_entity_that_is_too_large_is_a_dead_letter_with_the_numbers(
     assert isinstance(outcome, DeadLetter)
     assert isinstance(outcome.error, TooLarge)
     assert "a DynamoDB item holds 409,600" in outcome.reason
+
+
+class Unkeyed(Entity):
+    name: str
+
+
+class Plain(BaseModel):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda tx: Plain(name="a"), "Plain is no entity: derive it as in class Plain(Entity, pk="),
+        (lambda tx: Changed(name="a", value=1), "Changed is an event or command, and no entity"),
+        (lambda tx: Counter, "Counter is a class, and not an entity"),
+        (lambda tx: tx.get(Counter, "a"), "write await before it, as in await tx.get("),
+        (lambda tx: Unkeyed(name="a"), "Unkeyed has no key: write class Unkeyed(Entity, pk="),
+    ],
+)
+async def test_what_is_put_and_is_no_entity_is_a_dead_letter_at_once_with_what_to_write(
+    world: World, given: Callable[[Transaction], Any], said: str
+) -> None:
+    @world.service.on(Counted)
+    async def count(event: Counted, tx: Transaction) -> None:
+        tx.put(given(tx))
+
+    outcome = await world.deliver(Counted(name="a"))
+
+    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome.error, DefinitionError)
+    assert said in outcome.reason
+
+
+async def test_what_is_read_as_no_entity_is_a_dead_letter_at_once(world: World) -> None:
+    @world.service.on(Counted)
+    async def count(event: Counted, tx: Transaction) -> None:
+        await tx.get(Plain, "a")  # type: ignore[type-var]  # that is what is refused
+
+    outcome = await world.deliver(Counted(name="a"))
+
+    assert isinstance(outcome, DeadLetter)
+    assert "is no class of entities" in outcome.reason
 
 
 async def test_too_many_writes_are_refused_with_the_numbers_before_any_call(world: World) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from headrace.aws import localstack
+from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
@@ -49,11 +51,12 @@ class AwsConfig:
         """Read HEADRACE_NAMESPACE, HEADRACE_SCHEDULER_ROLE_ARN, AWS_REGION or AWS_DEFAULT_REGION,
         AWS_ENDPOINT_URL and its per-service forms, LOCALSTACK_HOST and USE_LOCALSTACK.
 
-        Raises `ConfigurationError` when LocalStack is asked for and localstack-client missing.
+        Raises `ConfigurationError` when LocalStack is asked for and localstack-client missing, and
+        for a namespace that no name can begin with.
         """
         found = {service: _endpoint(service, environ) for service in SERVICES}
         return cls(
-            namespace=environ.get("HEADRACE_NAMESPACE", "").strip(),
+            namespace=_namespace(environ.get("HEADRACE_NAMESPACE", "").strip()),
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
             endpoints={service: url for service, url in found.items() if url},
             scheduler_role=environ.get("HEADRACE_SCHEDULER_ROLE_ARN", "").strip() or None,
@@ -78,6 +81,19 @@ class AwsConfig:
 
 
 _AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
+
+
+def _namespace(text: str) -> str:
+    # SQS, whose names take the fewest kinds of characters and are the shortest, takes these.
+    if text and not _BEGINNING.fullmatch(text):
+        raise ConfigurationError(
+            f"HEADRACE_NAMESPACE is {text!r}: write 1 to 64 letters, digits, hyphens and "
+            "underscores, as every name in AWS begins with it."
+        )
+    return text
+
+
+_BEGINNING: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def _endpoint(service: str, environ: Mapping[str, str]) -> str | None:

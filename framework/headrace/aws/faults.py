@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
     MetadataRetrievalError,
@@ -41,6 +44,7 @@ class Fault(NamedTuple):
 
 _SLOW_DOWN = Fault(Throttled, "try again later, or raise the limit")
 _UNKNOWN_RESULT = Fault(Unreachable, "it may or may not have happened; try again")
+_NOTHING_CHANGED = Fault(Unreachable, "nothing was changed; try again")
 _CREDENTIALS = Fault(Refused, "check the credentials and the account they belong to")
 _PERMISSION = Fault(Refused, "allow the action on the resource in the role's policy")
 _EXPIRED = Fault(Unreachable, "try again with fresh credentials and a right clock")
@@ -117,6 +121,11 @@ _SAID: Final[Mapping[str, Fault]] = {
 }
 """What DynamoDB says of an index, in ValidationExceptions that only their words tell apart."""
 
+_READS: Final = ("Get", "BatchGet", "TransactGet", "Query", "Scan", "List", "Describe")
+"""What the operations begin with that change nothing. A receive hides what it received."""
+
+_NOT_CONNECTED: Final = (EndpointConnectionError, ConnectTimeoutError)
+
 _NO_ANSWER: Final = (
     BotoConnectionError,
     HTTPClientError,
@@ -179,6 +188,8 @@ def _from_answer(error: ClientError, operation: str, resource: str, place: str) 
     if "ConditionalCheckFailedException" in named:
         return _condition_failed(error.response, operation, resource, place)
     fault = next((FAULTS[code] for code in named if code in FAULTS), None) or _unlisted(error)
+    if fault is _UNKNOWN_RESULT and operation.startswith(_READS):
+        fault = _NOTHING_CHANGED
     code = named[0] if named else ""
     if fault.kind is NotProvisioned:
         sentence = f"The {resource} does not exist in {place}: {fault.advice}."
@@ -217,10 +228,31 @@ def _by_status(error: ClientError) -> Fault:
 def _from_silence(error: Exception, operation: str, resource: str, place: str) -> Unreachable:
     return Unreachable(
         f"{operation} on the {resource} in {place} got no usable answer: {_clause(error)}. "
-        "It may or may not have happened; check the network and AWS_ENDPOINT_URL.",
+        f"{_effect(error, operation)} {_way_out(error)}",
         operation=operation,
         code=type(error).__name__,
     )
+
+
+def _effect(error: Exception, operation: str) -> str:
+    """What is known of the effect of a call that was not answered."""
+    if operation.startswith(_READS):
+        return "Nothing was changed."
+    if isinstance(error, _NOT_CONNECTED):
+        # Of the tries before it, which botocore tells nothing of, one may have come through.
+        return "Nothing was sent by its last try."
+    return "It may or may not have happened."
+
+
+def _way_out(error: Exception) -> str:
+    if isinstance(error, EndpointConnectionError) and _is_on_this_machine(error):
+        return "Is the emulator running? If not, start it, or correct AWS_ENDPOINT_URL."
+    return "Check the network and AWS_ENDPOINT_URL."
+
+
+def _is_on_this_machine(error: EndpointConnectionError) -> bool:
+    host = urlsplit(str(error.kwargs.get("endpoint_url"))).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _reasons(response: Mapping[str, Any]) -> list[CancellationReason | None]:

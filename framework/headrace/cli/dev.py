@@ -7,19 +7,22 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 
+from headrace.errors import ConfigurationError
 from headrace.hosts.settings import ObserveSettings
-from headrace.observe.logs import configure
+from headrace.observe.logs import TextFormatter, configure
 
 from .live import Announced, view
 from .loading import Services, load_services
 from .running import run
+
+_PORT: Final = 4566
 
 if TYPE_CHECKING:
     from headrace.aws.config import AwsConfig
@@ -38,9 +41,24 @@ class Emulator(StrEnum):
 def dev(
     services: Services,
     emulator: Annotated[
-        Emulator, typer.Option(help="What to start in place of AWS; none uses AWS_ENDPOINT_URL.")
-    ] = Emulator.MINISTACK,
-    port: Annotated[int, typer.Option(help="The emulator's port; 0 takes a free one.")] = 4566,
+        Emulator | None,
+        typer.Option(
+            help="What to start in place of AWS; none starts nothing and uses AWS_ENDPOINT_URL. By "
+            "default AWS_ENDPOINT_URL if it is set, or ministack.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            min=0,
+            max=65_535,
+            help="The port of an emulator that is started whatever AWS_ENDPOINT_URL says; 0 takes "
+            "a free one. By default 4566.",
+            show_default=False,
+        ),
+    ] = None,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Deliveries handled at a time, per queue.")
     ] = 10,
@@ -53,36 +71,41 @@ def dev(
     """
     from headrace.hosts.local import run_local
 
+    if emulator is Emulator.NONE and port is not None:
+        raise ConfigurationError("--emulator none starts nothing, so there is no --port to choose.")
+    # What is asked for wins over variables, which may be those of an emulator that has ended.
+    own = port is not None or emulator not in (None, Emulator.NONE)
     loaded = load_services(services)
     console = Console()
     showing = _lines if plain or not console.is_terminal else _table
-    with showing(console, loaded) as (tally, ready):
+    with showing(console, loaded, own) as (tally, ready):
         run(
             run_local(
                 loaded,
-                emulator=emulator.value,
+                emulator=(emulator or Emulator.MINISTACK).value,
                 observer=tally,
                 concurrency=concurrency,
                 ready=ready,
-                port=port or None,
+                port=_PORT if port is None else port or None,
+                own=own,
             )
         )
 
 
 @contextmanager
 def _table(
-    console: Console, services: Sequence[Service]
+    console: Console, services: Sequence[Service], own: bool
 ) -> Iterator[tuple[Tally, Callable[[AwsConfig], None]]]:
     """A table that rewrites itself once everything is ready; logs stand above it."""
     from headrace.observe.tally import Counts, Tally
 
     level = _log_settings().log_level
-    logging.basicConfig(level=level, format="%(message)s", handlers=[_handler(console)])
+    logging.basicConfig(level=level, handlers=[_handler(console)])
     tally = Tally({service.name: Counts() for service in services})
     live = Live(console=console, get_renderable=lambda: view(tally), refresh_per_second=8)
 
     def ready(config: AwsConfig) -> None:
-        console.print("\n".join(_introduction(config)), highlight=False, soft_wrap=True)
+        console.print("\n".join(_introduction(config, own)), highlight=False, soft_wrap=True)
         live.start()
 
     try:
@@ -93,7 +116,7 @@ def _table(
 
 @contextmanager
 def _lines(
-    console: Console, services: Sequence[Service]
+    console: Console, services: Sequence[Service], own: bool
 ) -> Iterator[tuple[Tally, Callable[[AwsConfig], None]]]:
     """One line for each thing that happens."""
     from headrace.observe.tally import Counts
@@ -102,7 +125,7 @@ def _lines(
     tally = Announced({service.name: Counts() for service in services})
 
     def ready(config: AwsConfig) -> None:
-        print("\n".join(_introduction(config)), flush=True)
+        print("\n".join(_introduction(config, own)), flush=True)
 
     yield tally, ready
     print("\n".join(tally.summary()), flush=True)
@@ -116,14 +139,18 @@ def _log_settings() -> ObserveSettings:
 
 
 def _handler(console: Console) -> logging.Handler:
-    return RichHandler(console=console, show_path=False, rich_tracebacks=False)
+    handler = RichHandler(console=console, show_path=False, rich_tracebacks=False)
+    handler.setFormatter(TextFormatter("%(message)s"))
+    return handler
 
 
-def _introduction(config: AwsConfig) -> Iterator[str]:
+def _introduction(config: AwsConfig, own: bool) -> Iterator[str]:
     """Where everything is, with what another terminal needs to talk to it."""
     from headrace.aws.config import SERVICES
 
     common = config.endpoints["sqs"]
+    if os.environ.get("AWS_ENDPOINT_URL") == common and not own:
+        yield "AWS_ENDPOINT_URL is set, so what it names is used and no emulator is started."
     yield f"AWS is at {common} for now. In another terminal:"
     yield ""
     yield f"export AWS_ENDPOINT_URL={common}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import typer
 
 from headrace.errors import ConfigurationError, HeadraceError
+from headrace.text import counted
 
+from .asking import agreed, require_terminal
 from .loading import load_services
 from .running import run
 
@@ -114,8 +116,9 @@ def list_(
     from .dlq_views import letter_rows
 
     selection = _selection(group, id, event, handler)
-    letters = run(_looked_at(_service(service), queue, selection, logs, visibility, limit))
-    letter_rows(letters, as_json=as_json)
+    letters = run(_looked_at(_service(service), queue, logs, visibility, limit))
+    if chosen := _chosen(letters, selection, as_json=as_json):
+        letter_rows(chosen, as_json=as_json)
 
 
 @dlq.command("group")
@@ -131,20 +134,27 @@ def group_(
     limit: LimitOption = LIMIT,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what letters have in common: the exception and where, the event, the handler."""
+    """Show what letters have in common.
+
+    That is the exception and where it was raised, the event, and the handler.
+    """
     from headrace.dlq.groups import grouped
 
     from .dlq_views import group_rows
 
     selection = _selection(group, id, event, handler)
-    letters = run(_looked_at(_service(service), queue, selection, logs, visibility, limit))
-    group_rows(grouped(letters), as_json=as_json)
+    letters = run(_looked_at(_service(service), queue, logs, visibility, limit))
+    if chosen := _chosen(letters, selection, as_json=as_json):
+        group_rows(grouped(chosen), as_json=as_json)
 
 
 @dlq.command()
 def show(
     service: ServiceName,
-    id: Annotated[str, typer.Argument(help="The letter, by its message id or the original's.")],
+    id: Annotated[
+        str,
+        typer.Argument(help="The letter, by its message id or the original's, or how one begins."),
+    ],
     queue: QueueName = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="The body as it came, with its sensitive fields.")
@@ -155,16 +165,20 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything about one letter, and what to do next."""
-    from headrace.dlq.groups import Selection
+    from headrace.dlq.groups import beginning
 
     from .dlq_views import shown_letter
 
-    loaded, selection = _service(service), Selection(id=id)
-    letters = run(_looked_at(loaded, queue, selection, logs, visibility, limit))
+    loaded = _service(service)
+    letters = beginning(run(_looked_at(loaded, queue, logs, visibility, limit)), id)
     if not letters:
         raise HeadraceError(
             f"There is no letter {id!r} to be seen: `headrace dlq list {service}` shows those that "
             "are there and not hidden."
+        )
+    if len(originals := sorted({letter.original_id for letter in letters})) > 1:
+        raise HeadraceError(
+            f"Several letters begin with {id!r}: {', '.join(originals)}. Give more of the id."
         )
     standings = run(_standings(loaded, letters))
     for letter in letters:
@@ -239,14 +253,19 @@ def redrive(
         for source in _queues(loaded, queue)
     ]
     asks = not yes and not dry_run
-    if asks:
-        _require_terminal()
-    if not run(_redrive(loaded, plans, everything=everything, dry_run=dry_run, asks=asks)):
+    looked = _Looked(selection)
+    if not run(_redrive(loaded, plans, looked, everything=everything, dry_run=dry_run, asks=asks)):
         raise typer.Exit(1)
 
 
 async def _redrive(
-    service: Service, plans: Sequence[Plan], *, everything: bool, dry_run: bool, asks: bool
+    service: Service,
+    plans: Sequence[Plan],
+    looked: _Looked,
+    *,
+    everything: bool,
+    dry_run: bool,
+    asks: bool,
 ) -> bool:
     """Whether all went well. What one queue has to do with is no matter to the others."""
     good = True
@@ -254,14 +273,43 @@ async def _redrive(
         for plan in plans:
             moved = await _moved(plan, dry_run, asks) if everything else None
             if moved is None:
-                moved = await _redriven(service, ports, plan, dry_run, asks)
+                moved = await _redriven(service, ports, plan, dry_run, asks, looked)
+            else:
+                looked.found = True
             good = good and moved
-    return good
+    return looked.ends_well() and good
 
 
-async def _redriven(service: Service, ports: Ports, plan: Plan, dry_run: bool, asks: bool) -> bool:
+@dataclass(slots=True)
+class _Looked:
+    """The letters of all queues that were looked at, and whether any of them was meant. Some may
+    be `hidden`, as after a run that was killed."""
+
+    selection: Selection
+    seen: list[Letter] = field(default_factory=list)
+    found: bool = False
+    hidden: bool = False
+
+    def add(self, seen: Sequence[Letter], meant: Sequence[Letter], held: Holding) -> None:
+        self.seen += seen
+        self.found = self.found or bool(meant)
+        self.hidden = self.hidden or held.elsewhere > 0
+
+    def ends_well(self) -> bool:
+        """Says so if nothing was found. That is well where there is nothing at all, or where what
+        is meant may be hidden."""
+        if self.found:
+            return True
+        well = self.hidden or not self.seen
+        print(self.selection.why_none(self.seen), file=sys.stdout if well else sys.stderr)
+        return well
+
+
+async def _redriven(
+    service: Service, ports: Ports, plan: Plan, dry_run: bool, asks: bool, looked: _Looked
+) -> bool:
     from headrace.dlq.groups import grouped
-    from headrace.dlq.redrive import redriving
+    from headrace.dlq.redrive import Report, redriving
 
     from .dlq_views import Lines, Progress, group_rows, show_summary
 
@@ -269,19 +317,23 @@ async def _redriven(service: Service, ports: Ports, plan: Plan, dry_run: bool, a
         async with redriving(service, ports, plan, watcher=watcher) as redrive:
             letters = await redrive.selected()
             _say_what_is_hidden(redrive.holding)
+            looked.add(redrive.seen, letters, redrive.holding)
             if letters:
                 watcher.clear()
                 group_rows(grouped(letters), as_json=False)
             question = f"Send {_counted(letters)} back to {plan.source}?"
             if dry_run:
-                print(f"{_counted(letters)} would be sent back to {plan.source}; nothing was.")
+                if letters:
+                    print(f"{_counted(letters)} would be sent back to {plan.source}; nothing was.")
                 return True
             if letters and asks and not await _agreed(question):
                 print("Nothing was sent back.")
                 return True
             watcher.begin(len(letters))
+            # Without letters too: what is parked may wait for one that was dealt with before.
             report = await redrive.run()
-    show_summary(report, plan)
+    if letters or report != Report():
+        show_summary(report, plan)
     return report.succeeded
 
 
@@ -368,14 +420,15 @@ def drop(
     visibility: VisibilityOption = VISIBILITY,
     limit: LimitOption = LIMIT,
 ) -> None:
-    """Delete letters, when what they caused is out and they are written to a file."""
+    """Delete letters, and keep them in a file.
+
+    What they have caused and is not out is sent first.
+    """
     selection = _selection(group, id, event, handler)
     if selection.is_everything:
         raise ConfigurationError(
             "Say which letters are not wanted any more: --group, --id, --event or --handler."
         )
-    if not yes:
-        _require_terminal()
     loaded = _service(service)
     queues = _queues(loaded, queue)
     file = to or Path(f"dropped-{loaded.name}.jsonl")
@@ -397,7 +450,7 @@ async def _drop(
 
     from .dlq_views import group_rows
 
-    good, time = True, timedelta(seconds=visibility)
+    good, time, looked = True, timedelta(seconds=visibility), _Looked(selection)
     async with _ports() as ports:
         for source in queues:
             async with dropping(
@@ -405,8 +458,8 @@ async def _drop(
             ) as drop:
                 letters = await drop.selected()
                 _say_what_is_hidden(drop.holding)
+                looked.add(drop.seen, letters, drop.holding)
                 if not letters:
-                    print(f"Nothing of {source} is to be dropped.")
                     continue
                 group_rows(grouped(letters), as_json=False)
                 question = f"Drop {_counted(letters)} of {source}, and keep them in {file}?"
@@ -414,15 +467,14 @@ async def _drop(
                     print("Nothing was dropped.")
                     continue
                 dropped = await drop.run(file)
-            sent = f"{dropped.sent:,} messages they had caused were sent first. "
-            print(
-                f"Dropped {_counted(dropped.letters)}. {sent if dropped.sent else ''}They are in "
-                f"{file}."
-            )
+            sent = counted(dropped.sent, "message")
+            sent_first = f"First, {sent} that they had caused went out. " if dropped.sent else ""
+            where = "It is" if len(dropped.letters) == 1 else "They are"
+            print(f"Dropped {_counted(dropped.letters)}. {sent_first}{where} in {file}.")
             for letter, why in dropped.kept:
                 print(f"{letter.original_id} stays: {why}")
             good = good and not dropped.kept
-    return good
+    return looked.ends_well() and good
 
 
 # --- groups that wait --------------------------------------------------------------------
@@ -436,7 +488,10 @@ def blocked(
     limit: LimitOption = LIMIT,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the message groups that wait for a message which was given up, and what to run next."""
+    """Show the message groups that wait for a letter.
+
+    With what they wait for, and what to run next.
+    """
     from .dlq_views import blocked_rows
 
     waiting = run(_blocked(_service(service), consumer, visibility, limit))
@@ -474,15 +529,16 @@ def free(
     visibility: VisibilityOption = VISIBILITY,
     limit: LimitOption = LIMIT,
 ) -> None:
-    """Let a message group go on without the message that it waits for, when its letter is gone.
+    """Let a message group go on whose letter is gone.
 
-    What waits is sent back in order, as when the letter is dropped. A worker has to run.
+    It goes on without the message that it waits for. What waits is sent back in order, as when the
+    letter is dropped. A worker has to run.
     """
     loaded = _service(service)
     if queue is not None:
         _queues(loaded, queue)
     if not yes:
-        _require_terminal()
+        require_terminal()
     if not run(_free(loaded, consumer, group, queue, anyway, not yes, visibility, limit)):
         raise typer.Exit(1)
 
@@ -511,10 +567,10 @@ async def _free(
         print(f"  {block.reason}")
         if (there := await blocks.in_the_queue(waiting)) and not waiting.is_settled:
             print(
-                f"{waiting.queue} holds {there:,} messages: if that one is among them, sent back "
-                "or not a dead letter yet, it comes behind those that go on now."
+                f"{waiting.queue} holds {counted(there, 'message')}: if that one is among them, "
+                "sent back or not a dead letter yet, it comes behind those that go on now."
             )
-        question = f"Let {block.waiting:,} messages go on without it?"
+        question = f"Let {counted(block.waiting, 'message')} go on without it?"
         if asks and not await _agreed(question):
             print("Nothing was done.")
             return True
@@ -529,7 +585,6 @@ async def _free(
 async def _looked_at(
     service: Service,
     queue: str | None,
-    selection: Selection,
     logs: Path | None,
     visibility: float,
     limit: int,
@@ -551,7 +606,16 @@ async def _looked_at(
                 deliveries = await held.fill()
                 _say_what_is_hidden(held)
                 found += await Reader(service, source, ports, said).read(deliveries)
-    return [letter for letter in found if selection.takes(letter)]
+    return found
+
+
+def _chosen(letters: Sequence[Letter], selection: Selection, *, as_json: bool) -> list[Letter]:
+    """The letters that are meant. Says so if there are none: beside the output, where that is for
+    another program."""
+    chosen = [letter for letter in letters if selection.takes(letter)]
+    if not chosen:
+        print(selection.why_none(letters), file=sys.stderr if as_json else sys.stdout)
+    return chosen
 
 
 async def _standings(service: Service, letters: Sequence[Letter]) -> dict[str, Standing]:
@@ -605,20 +669,24 @@ def _text(file: Path) -> str:
 
 
 def _counted(letters: Sequence[object]) -> str:
-    return "1 letter" if len(letters) == 1 else f"{len(letters):,} letters"
+    return counted(len(letters), "letter")
+
+
+def _more(letters: int) -> str:
+    return f"{counted(letters, 'more letter')} {'is' if letters == 1 else 'are'}"
 
 
 def _say_what_is_hidden(held: Holding) -> None:
     """On standard error, as it is not part of what was asked for."""
     if held.elsewhere:
         print(
-            f"{held.elsewhere:,} more letters of {held.queue} are hidden by somebody else, or by a "
-            "run that was killed: those come back by themselves.",
+            f"{_more(held.elsewhere)} hidden in {held.queue} by somebody else, or by a run that "
+            "was killed, and will be seen again.",
             file=sys.stderr,
         )
     if held.full:
         print(
-            f"{held.queue} may hold more than the {len(held.held):,} letters that were looked at.",
+            f"{held.queue} may hold more than was looked at, {counted(len(held.held), 'letter')}.",
             file=sys.stderr,
         )
     if held.behind:
@@ -632,20 +700,7 @@ def _say_what_is_hidden(held: Holding) -> None:
 # --- asking ------------------------------------------------------------------------------
 
 
-def _require_terminal() -> None:
-    if not sys.stdin.isatty():
-        raise ConfigurationError(
-            "Nobody can be asked here, as the input is no terminal: add --yes to do it unasked."
-        )
-
-
 async def _agreed(question: str) -> bool:
-    """Ask without blocking the loop, which keeps the letters hidden meanwhile."""
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    print(f"{question} [y/N] ", end="", flush=True)
-    loop.add_reader(sys.stdin.fileno(), ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    """Not before there is something to ask about: where nobody can be asked, this is an error."""
+    require_terminal()
+    return await agreed(question)

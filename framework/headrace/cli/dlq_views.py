@@ -20,6 +20,7 @@ from rich.text import Text
 from headrace.dlq.blocks import Head
 from headrace.dlq.groups import Group, fingerprint, named
 from headrace.dlq.redrive import Watcher
+from headrace.text import counted
 
 if TYPE_CHECKING:
     from typing import Self
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from headrace.dlq.records import Standing
     from headrace.dlq.redrive import Plan, Report
 
-_LONG = ("event", "handler", "what", "reason", "reason of one")
+_LONG = ("event", "handler", "what", "reason", "one of them")
+_NUMBERS = ("letters", "waiting", "reasons")
 _MOST = 200
 """Characters of a reason in a table."""
 
@@ -67,14 +69,14 @@ def letter_rows(letters: Sequence[Letter], *, as_json: bool) -> None:
             _line(letter.handler or "-"),
             _line(letter.reason),
         )
-    console().print(table if letters else "There are no dead letters to be seen.")
+    console().print(table)
 
 
 def group_rows(groups: Sequence[Group], *, as_json: bool) -> None:
     if as_json:
         _json_lines(group.as_json() for group in groups)
         return
-    table = _table("group", "letters", "first", "last", "what", "reason of one", "its id")
+    table = _table("group", "letters", "first", "last", "what", "reasons", "one of them", "its id")
     for group in groups:
         table.add_row(
             group.fingerprint,
@@ -82,10 +84,11 @@ def group_rows(groups: Sequence[Group], *, as_json: bool) -> None:
             _time(group.first_time),
             _time(group.last_time),
             _line(group.cause),
+            f"{group.reasons:,}",
             _line(group.example.reason),
             group.example.original_id,
         )
-    console().print(table if groups else "There are no dead letters to be seen.")
+    console().print(table)
 
 
 def blocked_rows(found: Sequence[Waiting], service: str, *, as_json: bool) -> None:
@@ -136,7 +139,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="dim")
     for column in columns:
         gives_way = column in _LONG
-        justify: Literal["left", "right"] = "right" if column in ("letters", "waiting") else "left"
+        justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
         table.add_column(column, no_wrap=not gives_way, justify=justify)
     return table
 
@@ -239,8 +242,9 @@ def _record(record: Any) -> str:
     if record is None:
         return "no record, so it has not committed"
     if record.outgoing:
-        return f"{record.status.value}, {len(record.outgoing)} messages may not be out"
-    failures = f", {record.failures} failures" if record.failures else ""
+        left = counted(len(record.outgoing), "message")
+        return f"{record.status.value}, {left} may not be out"
+    failures = f", {counted(record.failures, 'failure')}" if record.failures else ""
     return f"{record.status.value}{failures}"
 
 
@@ -285,7 +289,8 @@ class Lines(Watcher):
         """Something else is to be printed."""
 
     def already(self, letters: Sequence[Letter]) -> None:
-        print(f"{len(letters):,} were done before, and are deleted", flush=True)
+        were, are = ("was", "is") if len(letters) == 1 else ("were", "are")
+        print(f"{len(letters):,} {were} done before, and {are} deleted", flush=True)
 
     def step(self, group: Group, letters: Sequence[Letter], *, canary: bool) -> None:
         what = f"canary of {group.fingerprint} ({group.cause})" if canary else group.fingerprint
@@ -349,8 +354,8 @@ def _summary(report: Report, plan: Plan) -> Iterable[str]:
         yield f"Of those not seen again: {report.assumed[0].why}"
     troubles = (
         ("failed again", [(fate.letter, fate.why) for fate in report.failed]),
-        ("are not known to be done", [(fate.letter, fate.why) for fate in report.unknown]),
-        ("were not taken by SQS", report.unsent),
+        ("not known to be done", [(fate.letter, fate.why) for fate in report.unknown]),
+        ("not taken by SQS", report.unsent),
         ("cannot be sent back so", report.unfit),
     )
     for what, letters in troubles:
@@ -360,6 +365,13 @@ def _summary(report: Report, plan: Plan) -> Iterable[str]:
             if letters[_SHOWN:]:
                 yield f"  and {len(letters) - _SHOWN:,} more"
     if report.stuck:
-        yield f"{len(report.stuck):,} message groups wait still: run this again."
+        wait = "group waits" if len(report.stuck) == 1 else "groups wait"
+        yield f"{len(report.stuck):,} message {wait} still: run this again."
     if report.stopped:
-        yield f"Stopped. {report.left:,} more were not sent back, and stay as they are."
+        yield f"Stopped. {_untouched(report.left)}"
+
+
+def _untouched(count: int) -> str:
+    if count == 1:
+        return "1 more was not sent back, and stays as it is."
+    return f"{count:,} more were not sent back, and stay as they are."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+from headrace.errors import ConfigurationError
 
 from .loading import Services, load_services
 
@@ -31,11 +33,27 @@ def graph(
     """Draw who emits what and who takes it."""
     from headrace.topology import graph as drawing
 
-    by_name = Format.SVG if output is not None and output.suffix == ".svg" else Format.MERMAID
-    draw = drawing.svg if (form or by_name) is Format.SVG else drawing.mermaid
+    chosen = form or format_of(output)
+    draw = drawing.svg if chosen is Format.SVG else drawing.mermaid
     drawn = draw(drawing.graph(*load_services(services)))
     if output is None:
         print(drawn, end="")
     else:
         output.write_text(drawn, encoding="utf-8")
         print(f"Wrote {output}.")
+
+
+def format_of(output: Path | None) -> Format:
+    """What the name of the file says. Raises `ConfigurationError` for one that says nothing."""
+    if output is None:
+        return Format.MERMAID
+    try:
+        return _ENDINGS[output.suffix.lower()]
+    except KeyError:
+        raise ConfigurationError(
+            f"{output} does not say how the graph is to be written: name a file that ends in .svg, "
+            "or in .mmd for Mermaid, or choose with --format."
+        ) from None
+
+
+_ENDINGS: Final = {".svg": Format.SVG, ".mmd": Format.MERMAID, ".mermaid": Format.MERMAID}

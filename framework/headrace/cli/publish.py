@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from pydantic import BaseModel, ValidationError
 
+from headrace.aws.config import DEFAULT_BUS
 from headrace.client import NotSent, send
 from headrace.envelope import Identifier
 from headrace.errors import CloudError, ConfigurationError, HeadraceError
+from headrace.events import Event
+from headrace.fields import unknown_fields
+from headrace.text import did_you_mean
 
-from .loading import load_package
+from .loading import NoModule, load_module, load_package, services_in
 from .running import run
 
 if TYPE_CHECKING:
@@ -29,13 +33,14 @@ if TYPE_CHECKING:
 CHUNK: Final = 100
 """How many are under way at a time; they are sent by tens."""
 _SHOWN: Final = 10
+_MODULE: Final = "schemas"
 
 
 def publish(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[EVENT_NAME]", help="The event or command; with --file, of every line."
+            metavar="EVENT_NAME", help="The event or command; with --file, of every line."
         ),
     ] = None,
     data: Annotated[
@@ -50,20 +55,33 @@ def publish(
         ),
     ] = None,
     module: Annotated[
-        list[str], typer.Option("--module", "-m", help="Where events are defined; repeatable.")
-    ] = ["schemas"],  # noqa: B006 - typer reads the default and never changes it
-    bus: Annotated[str, typer.Option(help="The event bus; commands go to their owner.")] = (
-        "default"
-    ),
+        list[str] | None,
+        typer.Option(
+            "--module",
+            "-m",
+            metavar="MODULE",
+            help=f"Where events are defined; repeatable. By default {_MODULE}.",
+        ),
+    ] = None,
+    bus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The event bus; commands go to their owner. By default HEADRACE_BUS, or the one "
+            f"that the services in these modules have, or {DEFAULT_BUS}.",
+        ),
+    ] = None,
 ) -> None:
     """Send events and commands.
 
     Events go to a bus, commands to the queues of their owners. Everything is validated
     before anything is sent.
     """
-    for each in module:
+    modules = module or [_default_module()]
+    for each in modules:
         load_package(each)
-    run(_send(_drafts(name, data, file), bus))
+    drafts = _drafts(name, data, file, modules)
+    run(_send(drafts, _bus(bus, modules, drafts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +103,28 @@ class _Line(BaseModel):
 # --- reading ---------------------------------------------------------------------------
 
 
-def _drafts(name: str | None, data: str | None, file: Path | None) -> list[_Draft]:
+def _default_module() -> str:
+    """Raises `ConfigurationError` if there is none of that name."""
+    try:
+        load_module(_MODULE)
+    except NoModule as error:
+        raise ConfigurationError(
+            f"There is no module {_MODULE!r} here, where events are looked for: name the one that "
+            "defines them, as in --module shop."
+        ) from error
+    return _MODULE
+
+
+def _drafts(
+    name: str | None, data: str | None, file: Path | None, modules: Sequence[str]
+) -> list[_Draft]:
     if file is not None and data is None:
-        return _from_lines(_text(f"@{file}").splitlines(), name)
+        return _from_lines(_text(f"@{file}").splitlines(), name, modules)
     if name is None or file is not None:
         raise ConfigurationError(
             "Say what to publish: EVENT_NAME with --data, or --file with one event per line."
         )
-    return [_Draft(_message(name, _text(data if data is not None else "{}")))]
+    return [_Draft(_message(name, _text(data if data is not None else "{}"), modules))]
 
 
 def _text(data: str) -> str:
@@ -106,13 +138,13 @@ def _text(data: str) -> str:
         raise ConfigurationError(f"{data[1:]} cannot be read: {error}.") from error
 
 
-def _from_lines(lines: Sequence[str], name: str | None) -> list[_Draft]:
+def _from_lines(lines: Sequence[str], name: str | None, modules: Sequence[str]) -> list[_Draft]:
     drafts: list[_Draft] = []
     wrong: list[str] = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                drafts.append(_from_line(line, name))
+                drafts.append(_from_line(line, name, modules))
             except HeadraceError as error:
                 wrong.append(f"line {number}: {error}")
     if wrong:
@@ -121,9 +153,9 @@ def _from_lines(lines: Sequence[str], name: str | None) -> list[_Draft]:
     return drafts
 
 
-def _from_line(line: str, name: str | None) -> _Draft:
+def _from_line(line: str, name: str | None, modules: Sequence[str]) -> _Draft:
     if name is not None:
-        return _Draft(_message(name, line))
+        return _Draft(_message(name, line, modules))
     try:
         found = _Line.model_validate_json(line)
     except ValidationError as error:
@@ -131,15 +163,18 @@ def _from_line(line: str, name: str | None) -> _Draft:
             f'This is not {{"type": …, "data": {{…}}}} ({_findings(error)}): write it so, or give '
             "EVENT_NAME."
         ) from error
-    return _Draft(_message(found.type, json.dumps(found.data)), found.id)
+    return _Draft(_message(found.type, json.dumps(found.data), modules), found.id)
 
 
-def _message(name: str, payload: str) -> Message:
-    cls = _class(name)
+def _message(name: str, payload: str, modules: Sequence[str]) -> Message:
+    cls = _class(name, modules)
     try:
         message = cls.model_validate_json(payload)
     except ValidationError as error:
         raise HeadraceError(f"This is no valid {name}: {_findings(error)}.") from error
+    # Who receives an event passes over what it does not know; who writes one has misspelled it.
+    if unknown := unknown_fields(cls, json.loads(payload)):
+        raise HeadraceError(f"This is no valid {name}: {' '.join(map(str, unknown[:_SHOWN]))}")
     _refuse_too_large(message)
     return message
 
@@ -160,26 +195,37 @@ def _findings(error: ValidationError) -> str:
     )
 
 
-def _class(name: str) -> MessageType:
+def _class(name: str, modules: Sequence[str]) -> MessageType:
     from headrace.events import contract_of, registry
 
     cls = registry.find(name)
     if cls is None:
-        known = [contract_of(each).name for each in registry]
-        similar = get_close_matches(name, known)
-        hint = f"Did you mean {' or '.join(similar)}?" if similar else f"There are {_some(known)}."
+        hint = did_you_mean(name, [contract_of(each).name for each in registry])
         raise ConfigurationError(
-            f"There is no event or command {name!r} in the modules that --module names. {hint}"
+            f"There is no event or command {name!r} in {', '.join(modules)}, where --module says "
+            f"to look. {hint}"
         )
     return cls
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more if names else "none"
-
-
 # --- sending ---------------------------------------------------------------------------
+
+
+def _bus(given: str | None, modules: Sequence[str], drafts: Sequence[_Draft]) -> str:
+    """Where events go. Warns if it had to be guessed, and the guess may be wrong."""
+    named = given or os.environ.get("HEADRACE_BUS", "").strip()
+    if named:
+        return named
+    buses = sorted({service.bus for service in services_in(modules)})
+    if len(buses) == 1:
+        return buses[0]
+    if buses and any(isinstance(draft.message, Event) for draft in drafts):
+        print(
+            f"headrace: no --bus is given, and the services of {', '.join(modules)} are on "
+            f"{' and '.join(buses)}: events go to {DEFAULT_BUS}.",
+            file=sys.stderr,
+        )
+    return DEFAULT_BUS
 
 
 async def _send(drafts: Sequence[_Draft], bus: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from headrace.errors import ConfigurationError
+from headrace.text import counted
 
 from .loading import load_package
 
@@ -44,7 +45,9 @@ def export(
             (to / path).write_text(files[path], encoding="utf-8")
     for path in changed:
         print(f"{to / path} {'differs' if check else 'written'}")
-    print(f"{len(files)} schemas, {len(changed)} {'out of date' if check else 'changed'}.")
+    print(
+        f"{counted(len(files), 'schema')}, {len(changed)} {'out of date' if check else 'changed'}."
+    )
     if check and changed:
         raise typer.Exit(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ import typer
 from .loading import Services, load_services
 
 if TYPE_CHECKING:
+    from headrace.service import Handler, Service
     from headrace.topology.model import Queue, Table, Topology
 
 
@@ -21,20 +22,22 @@ def topology(
     """Show what services need in AWS."""
     from headrace.topology.derive import topology as derive
 
-    derived = derive(*load_services(services))
+    loaded = load_services(services)
+    derived = derive(*loaded)
     if as_json:
         print(json.dumps(derived.as_json(), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_lines(derived)))
+        print("\n".join(_lines(derived, loaded)))
 
 
-def _lines(topology: Topology) -> Iterator[str]:
+def _lines(topology: Topology, services: Sequence[Service]) -> Iterator[str]:
     yield f"buses   {', '.join(bus.name for bus in topology.buses) or 'only the default one'}"
     yield f"tables  {', '.join(map(_table, topology.tables)) or 'none'}"
     for queue in topology.queues:
         if queue.dead_letters is not None:
             yield ""
-            yield from _queue(topology, queue)
+            handlers = [h for s in services for h in s.handlers if h.queue == queue.name]
+            yield from _queue(topology, queue, handlers)
 
 
 def _table(table: Table) -> str:
@@ -44,14 +47,28 @@ def _table(table: Table) -> str:
     return f"{table.name} (indexed by {', '.join(table.indexes)})"
 
 
-def _queue(topology: Topology, queue: Queue) -> Iterator[str]:
+def _queue(topology: Topology, queue: Queue, handlers: Sequence[Handler]) -> Iterator[str]:
     seconds, days = int(queue.visibility.total_seconds()), queue.retention.total_seconds() / 86_400
     yield f"queue   {queue.name}"
     yield f"        hidden for {seconds} s once received, kept for {days:g} days"
-    yield f"        to {queue.dead_letters} after {queue.max_receive_count} receives"
+    yield f"        to {queue.dead_letters}: {_given_up(queue, handlers)}"
     for rule in topology.rules_into(queue.name):
         yield f"        rule {rule.name} on the bus {rule.bus}:"
         yield from (f"          {line}" for line in _branches(rule.pattern))
+
+
+def _given_up(queue: Queue, handlers: Sequence[Handler]) -> str:
+    """By whom, and after how many receives."""
+    # In a FIFO group a message is received with those that hold it back, which is no attempt.
+    fifo = queue.name.endswith(".fifo")
+    last = queue.max_receive_count - 1
+    tried = sorted({last if fifo and h.lease is None else h.policy.attempts for h in handlers})
+    counts = [n for n in tried if n < queue.max_receive_count]
+    by_sqs = f"by SQS itself after {queue.max_receive_count}"
+    if not counts:
+        return f"given up {by_sqs} receives"
+    several = f"{counts[0]} to {counts[-1]}" if counts[1:] else str(counts[0])
+    return f"given up by headrace after {several} receives, {by_sqs}"
 
 
 def _branches(pattern: Any) -> Iterator[str]:

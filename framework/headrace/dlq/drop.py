@@ -64,6 +64,7 @@ class Drop:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.report = Dropped()
+        self.seen: list[Letter] = []
         self._service = service
         self._ports = ports
         self.holding = held
@@ -74,12 +75,11 @@ class Drop:
         self._outbox = Outbox(service.name, service.bus, ports, Unobserved())
 
     async def selected(self) -> list[Letter]:
-        """The letters that are meant. Raises `CloudError`."""
-        letters = await self._reader.read(await self.holding.fill())
+        """The letters that are meant; `seen` are all that were looked at. Raises `CloudError`."""
+        self.seen = await self._reader.read(await self.holding.fill())
         kept = {letter.id for letter, _ in self.report.kept}
-        return [
-            letter for letter in letters if self._selection.takes(letter) and letter.id not in kept
-        ]
+        meant = filter(self._selection.takes, self.seen)
+        return [letter for letter in meant if letter.id not in kept]
 
     async def run(self, file: Path) -> Dropped:
         """Drop them all, ten at a time. Raises `CloudError`, and `ConfigurationError` when the file

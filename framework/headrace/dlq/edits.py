@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from headrace.dlq.letters import Letter, read_letter
 from headrace.errors import ConfigurationError, HeadraceError
+from headrace.events import contract_of
+from headrace.fields import UnknownField, unknown_fields
 from headrace.service import Service
 from headrace.text import xml_legal
 
@@ -68,12 +70,27 @@ def edited(service: Service, letter: Letter, edits: Edits) -> Letter:
     found = read_letter(service, letter.source, replace(letter.delivery, body=xml_legal(body)))
     if found.unreadable:
         raise InvalidEdit(f"Letter {letter.original_id} would not be valid: {found.unreadable}")
+    if unknown := _unknown(found, edits.settings):
+        raise InvalidEdit(f"Letter {letter.original_id} would not be valid: {unknown}")
     if letter.event_id not in (None, found.event_id):
         raise InvalidEdit(
             f"Letter {letter.original_id} would be the event {found.event_id!r} and not "
             f"{letter.event_id!r} any more: keep its id, by which its effects are known."
         )
     return replace(found, reason=letter.reason, reconstructed=letter.reconstructed)
+
+
+def _unknown(letter: Letter, settings: Sequence[Setting]) -> UnknownField | None:
+    """A field that is set and that the event does not have. What else it does not know may be of a
+    newer sender; and of an older version nothing is known."""
+    message = letter.message
+    if not settings or message is None or letter.version != contract_of(message).version:
+        return None
+    payload = payload_in(json.loads(letter.delivery.body))
+    for unknown in unknown_fields(type(message), payload):
+        if any(setting.path[: len(unknown.path)] == unknown.path for setting in settings):
+            return unknown
+    return None
 
 
 def refuse_several(edits: Edits, letters: Sequence[Letter]) -> None:

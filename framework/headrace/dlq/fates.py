@@ -20,6 +20,7 @@ from headrace.dlq.reading import Reader
 from headrace.dlq.records import Standing
 from headrace.errors import CloudError
 from headrace.ports import Delivery, Queues
+from headrace.text import counted
 
 PATIENCE: Final = timedelta(seconds=30)
 """How long the queue must have been empty before what was not seen again counts as handled."""
@@ -165,7 +166,8 @@ class Fates:
         if watch.has_failed and watch.silent >= self._patience:
             # A worker whose messages all fail receives them one at a time, after long pauses.
             return [Fate(letter, Verdict.UNKNOWN, _UNDER_WAY) for letter in waiting.values()]
-        self._tell(watch, f"{len(waiting):,} to wait for; {self._source} holds {there:,} messages.")
+        holds = f"{self._source} holds {counted(there, 'message')}"
+        self._tell(watch, f"{len(waiting):,} to wait for; {holds}.")
         return []
 
     async def _guessed(self, waiting: Iterable[Letter]) -> list[Fate]:
@@ -248,6 +250,6 @@ def _guessed(letter: Letter, standing: Standing) -> Fate:
 
 def _late(there: int) -> str:
     return (
-        f"It was not handled in time, and its queue holds {there:,} messages: see whether a worker "
-        "runs, and redrive again."
+        f"It was not handled in time, and its queue holds {counted(there, 'message')}: see whether "
+        "a worker runs, and redrive again."
     )

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from headrace.dlq.letters import Letter
+from headrace.text import counted, did_you_mean
 
 FINGERPRINT: Final = 8
 """Characters of a fingerprint: enough to tell apart what one queue holds, and few to type."""
@@ -34,6 +35,11 @@ class Group:
         return max(filter(None, (letter.last_time for letter in self.letters)), default=None)
 
     @property
+    def reasons(self) -> int:
+        """How many different reasons there are: what failed in one place may have several."""
+        return len({letter.reason for letter in self.letters})
+
+    @property
     def cause(self) -> str:
         """What these letters have in common, in a few words."""
         letter = self.example
@@ -56,6 +62,7 @@ class Group:
             "last_time": self.last_time,
             "example_id": letter.original_id,
             "reason": letter.reason,
+            "reasons": self.reasons,
             "reconstructed": letter.reconstructed,
         }
 
@@ -85,9 +92,24 @@ class Selection:
             and (self.handler is None or self.handler in _names(letter))
         )
 
-    def __str__(self) -> str:
+    def why_none(self, letters: Sequence[Letter]) -> str:
+        """Why none of these letters is meant, in a sentence that says what there is instead."""
+        if not letters:
+            return "There are no dead letters to be seen."
+        looked = f"({counted(len(letters), 'letter')} looked at)"
+        for name, value in self._given.items():
+            if not any(map(Selection(**{name: value}).takes, letters)):
+                hint = did_you_mean(value, _kinds(name, letters), "There are")
+                return f"No letter has the {name} {value!r} {looked}. {hint}"
+        return f"No letter has all of this at once: {self} {looked}."
+
+    @property
+    def _given(self) -> dict[str, str]:
         given = {"group": self.group, "id": self.id, "event": self.event, "handler": self.handler}
-        return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+        return {name: value for name, value in given.items() if value is not None}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self._given.items())
 
 
 def fingerprint(letter: Letter) -> str:
@@ -127,6 +149,27 @@ def heads(letters: Sequence[Letter]) -> list[Letter]:
     for letter in sorted(letters, key=lambda letter: letter.order):
         first.setdefault(letter.delivery.group_id, letter)
     return list(first.values())
+
+
+def _kinds(name: str, letters: Sequence[Letter]) -> set[str]:
+    """What letters there are, as `Selection` tells them apart by this."""
+    match name:
+        case "group":
+            return {fingerprint(letter) for letter in letters}
+        case "id":
+            return {letter.original_id for letter in letters}
+        case "event":
+            return {letter.name for letter in letters if letter.name is not None}
+        case _:
+            return {name for letter in letters for name in _names(letter)}
+
+
+def beginning(letters: Iterable[Letter], id: str) -> list[Letter]:
+    """The letters with this message id, or whose original has it; if there is none, those of which
+    it is the beginning."""
+    known = [(letter, (letter.id, letter.original_id)) for letter in letters]
+    exact = [letter for letter, ids in known if id in ids]
+    return exact or [letter for letter, ids in known if any(i.startswith(id) for i in ids)]
 
 
 def _names(letter: Letter) -> set[str]:

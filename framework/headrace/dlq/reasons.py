@@ -17,7 +17,7 @@ from headrace.dlq.records import Standing
 from headrace.limits import SQS_ATTRIBUTES, SQS_MESSAGE_BYTES
 from headrace.parking import message_size
 from headrace.record import Record, Status
-from headrace.text import shown
+from headrace.text import counted, shown
 
 _TELLING: Final = ("WARNING", "ERROR", "CRITICAL")
 
@@ -85,7 +85,8 @@ def _said(consumer: str, record: Record | None) -> str:
         )
     match record.status:
         case Status.LEASED:
-            return f"{consumer} failed {record.failures} times under its lease, and did not commit."
+            times = counted(record.failures, "time")
+            return f"{consumer} failed {times} under its lease, and did not commit."
         case Status.PENDING:
             return f"{consumer} committed it: its effects stand, its messages may not be out."
         case Status.DONE:

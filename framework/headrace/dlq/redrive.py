@@ -161,6 +161,7 @@ class Redrive:
         logs: Mapping[str, Logged] | None = None,
     ) -> None:
         self.report = Report()
+        self.seen: list[Letter] = []
         self._service = service
         self._queues = ports.queues
         self._plan = plan
@@ -189,9 +190,10 @@ class Redrive:
         self._selected: list[Letter] | None = None
 
     async def selected(self) -> list[Letter]:
-        """The letters that are meant, as they will be sent. Raises `InvalidEdit` and `CloudError`;
-        nothing is sent before all of them are valid."""
-        self._selected = self._meant(await self._reader.read(await self.holding.fill()))
+        """The letters that are meant, as they will be sent; `seen` are all that were looked at.
+        Raises `InvalidEdit` and `CloudError`; nothing is sent before all of them are valid."""
+        self.seen = await self._reader.read(await self.holding.fill())
+        self._selected = self._meant(self.seen)
         return self._selected
 
     async def run(self) -> Report:

@@ -19,7 +19,7 @@ from headrace.aws.config import AwsConfig
 from headrace.errors import NoTable
 from headrace.hosts.execution_environment import ExecutionEnvironment, LambdaContext, OpenPorts
 from headrace.hosts.observing import observing
-from headrace.hosts.settings import ObserveSettings
+from headrace.hosts.settings import ObserveSettings, warn_of_misspelled
 from headrace.observe.logs import configure
 from headrace.observer import Observer
 from headrace.pipeline import require_bus
@@ -61,6 +61,7 @@ class RelayHandler:
         telling = ObserveSettings.from_environment()
         if telling.logs == "json":
             configure(telling)
+        warn_of_misspelled()
         self._told = observing(telling, observer)
         self._open_ports = ports
         self._environment = ExecutionEnvironment(self._open)

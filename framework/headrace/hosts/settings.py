@@ -87,8 +87,9 @@ class WorkerSettings:
 
         `None` or an empty text is not given, and other text is read as the environment's is.
         Raises `ConfigurationError` with one sentence for each value that cannot be used. Warns of
-        a variable that looks like a misspelled one.
+        a variable that looks like a misspelled one, once in a process.
         """
+        warn_of_misspelled(environ)
         return cls(**_read(WORKER, environ, given))
 
 
@@ -114,6 +115,7 @@ class LambdaSettings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Self:
         """As `WorkerSettings.from_environment`."""
+        warn_of_misspelled(environ)
         return cls(**_read(LAMBDA, environ, given))
 
 
@@ -153,7 +155,7 @@ class ObserveSettings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Self:
-        """As `WorkerSettings.from_environment`."""
+        """As `WorkerSettings.from_environment`; but warns of nothing, as it says how to."""
         return cls(**_read(OBSERVE, environ, given))
 
 
@@ -306,6 +308,7 @@ OBSERVE: Final[Mapping[str, Setting]] = {
 
 _READ_ELSEWHERE: Final = (
     "HEADRACE_AWS_PORT",
+    "HEADRACE_BUS",
     "HEADRACE_DYNOXIDE",
     "HEADRACE_HTTP_PORT",
     "HEADRACE_LOCALSTACK_PYTHON",
@@ -333,7 +336,6 @@ def _read(
     settings: Mapping[str, Setting], environ: Mapping[str, str], given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The values of the fields that are given, here or there."""
-    _warn_of_misspelled(environ)
     values = {name: value for name, value in given.items() if value is not None and value != ""}
     wrong = []
     for name, setting in settings.items():
@@ -384,9 +386,17 @@ def _shown(value: Any) -> str:
     return f"{value.total_seconds():g} s" if isinstance(value, timedelta) else repr(value)
 
 
-def _warn_of_misspelled(environ: Mapping[str, str]) -> None:
+_warned: Final[set[str]] = set()
+
+
+def warn_of_misspelled(environ: Mapping[str, str] = os.environ) -> None:
+    """Say in the log which variables look like misspelled ones of headrace: of each once in a
+    process, however many settings are read there."""
     for name in environ:
-        if name.startswith("HEADRACE_") and name not in VARIABLES and (close := _close_to(name)):
+        if not name.startswith("HEADRACE_") or name in VARIABLES or name in _warned:
+            continue
+        if close := _close_to(name):
+            _warned.add(name)
             logger.warning(
                 "The variable %s means nothing to headrace: did you mean %s?", name, close
             )
@@ -399,5 +409,5 @@ def _close_to(name: str) -> str | None:
     known = sorted(variable.removeprefix("HEADRACE_") for variable in VARIABLES)
     rest = name.removeprefix("HEADRACE_")
     longer = [variable for variable in known if variable.startswith(f"{rest}_")]
-    found = longer or get_close_matches(rest, known, n=1, cutoff=0.75)
+    found = get_close_matches(rest, known, n=1, cutoff=0.75) or longer
     return f"HEADRACE_{found[0]}" if found else None

@@ -26,6 +26,7 @@ from headrace.context import log_fields
 from headrace.envelope import Envelope
 from headrace.events import Message
 from headrace.observe.redaction import redacted
+from headrace.observe.tracebacks import shortened
 from headrace.observer import Observer
 from headrace.text import shown
 
@@ -115,10 +116,15 @@ def _fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level and message, and in brackets the correlation id if there is one."""
+    """Time, level and message, and in brackets the correlation id if there is one. Of a traceback
+    what is not headrace's own."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+    def __init__(self, format: str = "%(asctime)s %(levelname)s %(message)s") -> None:
+        super().__init__(format)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name, and its argument's
+        kind, error, trace = ei
+        return super().formatException(ei) if kind is None else shortened(kind, error, trace)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         line = super().formatMessage(record)

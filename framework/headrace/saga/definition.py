@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum
 from inspect import Parameter
 from types import FrameType
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
@@ -353,8 +354,12 @@ class Definition:
         return frozenset(cls for each in (*reverses, *forward, *free) for cls in each)
 
     def key_of(self, message: Message) -> str:
-        """Which saga a message speaks of."""
-        return str(getattr(message, self.keys.get(type(message), self.key)))
+        """Which saga a message speaks of; empty if it does not say."""
+        return _text(getattr(message, self.keys.get(type(message), self.key)))
+
+    def key_of_state(self, state: Saga) -> str:
+        """Which saga a state is of."""
+        return _text(getattr(state, self.key))
 
 
 def definition_of(saga: type[Saga] | Definition) -> Definition:
@@ -373,6 +378,12 @@ def _scope(frame: FrameType) -> Mapping[str, Any]:
     """The names around the class whose body this is."""
     outer = frame.f_back
     return {} if outer is None else outer.f_locals
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def _types(given: Types) -> tuple[MessageType, ...]:

@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from headrace.envelope import Metadata
-from headrace.errors import DefinitionError, HeadraceError
+from headrace.errors import DefinitionError, HeadraceError, PoisonMessage
 from headrace.events import Message
 from headrace.observer import SagaChange
 from headrace.record import Trail
@@ -25,6 +25,9 @@ from headrace.service import Argument, Handler, Service
 from headrace.transaction import Transaction
 
 logger = logging.getLogger(__name__)
+
+KEY_BYTES: Final = 512
+"""A key is part of sort keys in the index, for which DynamoDB takes 1,024."""
 
 _ARGUMENTS: Final = MappingProxyType(
     {"message": Argument.MESSAGE, "tx": Argument.TRANSACTION, "metadata": Argument.METADATA}
@@ -71,7 +74,14 @@ class SagaHandler:
         if isinstance(message, (SagaTimer, SagaIntervention)):
             return message.key
         knows = next(v for v in self.versions.values() if type(message) in v.takes)
-        return knows.key_of(message)
+        key = knows.key_of(message)
+        size, field = len(key.encode()), knows.keys.get(type(message), knows.key)
+        if not 0 < size <= KEY_BYTES:
+            raise PoisonMessage(
+                f"{type(message).__name__} does not say which {self.name} it is for: its {field} "
+                f"has {size:,} bytes, and must have 1 to {KEY_BYTES:,}."
+            )
+        return key
 
     async def handle(self, message: Message, tx: Transaction, metadata: Metadata) -> None:
         """Apply one message to the saga that it is for."""
@@ -87,7 +97,8 @@ class SagaHandler:
         transition = _apply(definition, before, message, tx.now)
         if transition.progress is not before:
             tx.put(item_of(self.consumer, key, definition, transition.progress, tx.now))
-        self._carry_out(key, definition, transition, message, tx, metadata)
+        ignored = transition.progress is before
+        self._carry_out(key, definition, transition, message, tx, metadata, ignored=ignored)
 
     async def _begin(self, key: str, message: Message, tx: Transaction, metadata: Metadata) -> None:
         definition = self.newest
@@ -104,14 +115,14 @@ class SagaHandler:
             return
         transition = begin(definition, message, tx.now)
         held = definition.key_of(message)
-        if str(getattr(transition.progress.state, definition.key)) != held:
+        if definition.key_of_state(transition.progress.state) != held:
             raise DefinitionError(
                 f"{definition.cls.__name__}.begin made a state whose {definition.key} is not that "
                 f"of the {type(message).__name__}, {held!r}: its answers would not find it."
             )
         tx.put(item_of(self.consumer, key, definition, transition.progress, tx.now))
         tx.remark(SagaChange(self.name, key, "started", None))
-        self._carry_out(key, definition, transition, message, tx, metadata)
+        self._carry_out(key, definition, transition, message, tx, metadata, ignored=False)
 
     def _carry_out(
         self,
@@ -121,6 +132,8 @@ class SagaHandler:
         message: Message,
         tx: Transaction,
         metadata: Metadata,
+        *,
+        ignored: bool,
     ) -> None:
         tx.publish(*(sent for _, sent in transition.sent))
         if transition.disarm is not None:
@@ -129,7 +142,8 @@ class SagaHandler:
             self._arm(key, transition.arm, tx)
         after = transition.progress
         if transition.became is not None and transition.became.value != "running":
-            tx.remark(SagaChange(self.name, key, transition.became.value, after.reason))
+            reason = after.trouble or after.reason
+            tx.remark(SagaChange(self.name, key, transition.became.value, reason))
         if transition.changes:
             note = {
                 "turn": after.turn,
@@ -137,6 +151,7 @@ class SagaHandler:
                 "event": type(message).__name__,
                 "id": metadata.id,
                 "status": after.status.value,
+                "ignored": ignored,
                 "changes": transition.changes,
                 "sent": [type(sent).__name__ for _, sent in transition.sent],
             }

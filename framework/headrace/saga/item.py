@@ -39,6 +39,7 @@ class SagaItem(Entity, pk="saga#{consumer}#{key}"):
     changed: datetime
     reason: str | None = None
     stuck: str | None = None
+    trouble: str | None = None
     expires: int | None = Field(default=None, exclude=True)
 
     kept_by_headrace: ClassVar[frozenset[str]] = frozenset(
@@ -82,6 +83,7 @@ def item_of(
         changed=now,
         reason=progress.reason,
         stuck=progress.stuck,
+        trouble=progress.trouble,
         expires=int(expiry.timestamp()) if progress.ended else None,
     )
 
@@ -106,6 +108,7 @@ def progress_of(definition: Definition, item: SagaItem) -> Progress:
         direction=Direction(fields["direction"]),
         ended=item.status in (Status.COMPLETED, Status.COMPENSATED),
         stuck=item.stuck,
+        trouble=item.trouble,
         reason=item.reason,
         timer=timer and Timer(timer["turn"], _sure(timer["at"]), timer["scheduled"]),
         turn=fields["turn"],

@@ -139,6 +139,7 @@ class _Turn:
         self._direction = before.direction
         self._ended = before.ended
         self._stuck = before.stuck
+        self._trouble = before.trouble
         self._reason = before.reason
         self._sent: list[tuple[str, Message]] = []
         self._changes: list[str] = []
@@ -156,11 +157,12 @@ class _Turn:
         place = now.place or self._next_place()
         self._set(step, StepStatus.DONE, place=place, attempt=now.attempt)
         self.tell(f"{step.name} done by {name}")
+        waited_for = now.status in _ON_ITS_WAY or self._stuck == step.name
         self._unstick(step)
-        if late_done and self._ended:
+        if self._ended and self._direction is Direction.BACK and self._is_to_undo(step):
             self.tell("it was over, and goes on, to undo what is done after all")
             self._ended = False
-        if self._direction is Direction.BACK and step.pivot and now.status in _ON_ITS_WAY:
+        if self._direction is Direction.BACK and step.pivot and waited_for:
             # Nothing was undone yet, as this was waited for.
             self._direction, self._reason = Direction.FORWARD, None
             self.tell(f"it goes on: {step.name} is done, and there is no way back")
@@ -219,6 +221,10 @@ class _Turn:
         return self.end()
 
     def wake(self) -> None:
+        deadline = self._before.deadline
+        if deadline is not None and deadline <= self.now and self._has_a_deadline():
+            # First, as nothing is to be sent again only to be undone at once.
+            self._expire()
         for step in self.definition.steps.values():
             now = self._at(step)
             if now.due is None or now.due > self.now:
@@ -231,9 +237,6 @@ class _Turn:
                 self._undo_again(step, step.reverse, "no answer")
             elif now.status is StepStatus.UNDO_PAUSED and step.reverse:
                 self._send_undo(step, step.reverse, now.attempt + 1)
-        deadline = self._before.deadline
-        if deadline is not None and deadline <= self.now and self._has_a_deadline():
-            self._expire()
 
     def refusal(self, action: Action) -> str | None:
         """Why an operator cannot have this; `None` if they can."""
@@ -367,15 +370,21 @@ class _Turn:
                 return
             step = max(left, key=lambda s: self._at(s).place)
             if step.reverse is None:
-                self._get_stuck(step, f"whether {step.name} happened is not known")
+                self._get_stuck(step, self._why_not_undone(step))
                 return
             self._send_undo(step, step.reverse, 1)
 
     def _is_to_undo(self, step: Step) -> bool:
         status = self._status(step.name)
         if step.reverse is None:
-            return status is StepStatus.UNKNOWN and not step.nothing_to_undo
+            after_all = status is StepStatus.DONE and step.pivot
+            return (after_all or status is StepStatus.UNKNOWN) and not step.nothing_to_undo
         return status in _TO_UNDO
+
+    def _why_not_undone(self, step: Step) -> str:
+        if self._status(step.name) is StepStatus.UNKNOWN:
+            return f"whether {step.name} happened is not known"
+        return f"{step.name} is done after all, the point of no return, and the rest is undone"
 
     def _send_undo(self, step: Step, undo: Undo, attempt: int) -> None:
         now = self._at(step)
@@ -419,6 +428,7 @@ class _Turn:
                 self._advance()
             else:
                 self._undo_next()
+            self._see_who_is_exhausted()
         before = self._before
         after = replace(
             before,
@@ -427,6 +437,7 @@ class _Turn:
             direction=self._direction,
             ended=self._ended,
             stuck=self._stuck,
+            trouble=self._trouble if self._stuck else None,
             reason=self._reason,
             turn=before.turn + 1,
         )
@@ -491,9 +502,17 @@ class _Turn:
         self._steps[step.name] = replace(now, status=status, due=self.now + pause)
 
     def _get_stuck(self, step: Step, reason: str) -> None:
-        self._stuck = step.name
+        self._stuck, self._trouble = step.name, reason
         self._steps[step.name] = replace(self._at(step), due=None)
         self.tell(f"stuck: {reason}")
+
+    def _see_who_is_exhausted(self) -> None:
+        """Several steps may be, side by side: when one is not stuck any more, the next one is."""
+        for step in self.definition.steps.values():
+            now = self._at(step)
+            exhausted = now.status in _ON_ITS_WAY and now.due is None and step.timeout is not None
+            if exhausted and self._stuck is None:
+                self._get_stuck(step, f"{step.name} is exhausted")
 
     def _unstick(self, step: Step) -> None:
         if self._stuck == step.name:

@@ -71,8 +71,8 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One saga between two messages. `turn` counts its transitions, and `stuck` names the step
-    that waits for an operator."""
+    """One saga between two messages. `turn` counts its transitions, `reason` is why
+    it is undone, and `stuck` names the step that waits for an operator, with its `trouble`."""
 
     state: Saga
     begun: datetime
@@ -81,6 +81,7 @@ class Progress:
     direction: Direction = Direction.FORWARD
     ended: bool = False
     stuck: str | None = None
+    trouble: str | None = None
     reason: str | None = None
     timer: Timer | None = None
     turn: int = 0

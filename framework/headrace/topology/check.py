@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from headrace.errors import DefinitionError, DuplicateName
-from headrace.events import Contract, MessageType, contract_of, json_schema
+from headrace.events import Contract, Event, MessageType, contract_of, json_schema
 from headrace.filters.patterns import length_of
 from headrace.limits import EVENT_PATTERN_CHARACTERS, SQS_MAX_RETENTION, SQS_MAX_VISIBILITY
+from headrace.saga.definition import Definition
+from headrace.saga.handling import sagas_of
 from headrace.service import Handler, Service
 
 from .derive import FIFO, needs_table, topology
@@ -54,11 +56,13 @@ def check(*services: Service) -> list[Finding]:
     Services that are deployed but not named here count as strangers: give all that share a bus.
     """
     distinct = list(dict.fromkeys(services))
+    sagas = list(_sagas(distinct))
     found = [
         *_names(distinct),
         *(finding for service in distinct for finding in _service(service)),
         *_messages(distinct),
-        *_links(distinct, graph(*distinct)),
+        *(finding for _, finding in sagas),
+        *_links(distinct, graph(*distinct), told={name for name, _ in sagas}),
     ]
     ordered = sorted(found, key=lambda f: (f.severity, f.subject, f.sentence))
     return list(dict.fromkeys(ordered))
@@ -246,10 +250,16 @@ def _versions(contract: Contract) -> Iterator[Finding]:
         )
 
 
-def _links(services: Sequence[Service], graph: Graph) -> Iterator[Finding]:
+def _links(services: Sequence[Service], graph: Graph, told: Set[str]) -> Iterator[Finding]:
+    """What is wrong between services. Of the events `told` it was said before who is missing."""
     buses = {service.name: service.bus for service in services}
     for link in graph.links:
-        yield from _command(link, graph) if link.command else _event(link, buses)
+        if link.command:
+            yield from _command(link, graph)
+            continue
+        if link.name not in told:
+            yield from _event(link)
+        yield from _buses(link, buses)
 
 
 def _command(link: Link, graph: Graph) -> Iterator[Finding]:
@@ -269,7 +279,7 @@ def _command(link: Link, graph: Graph) -> Iterator[Finding]:
         )
 
 
-def _event(link: Link, buses: dict[str, str]) -> Iterator[Finding]:
+def _event(link: Link) -> Iterator[Finding]:
     if not link.emitters and not link.native:
         yield _warning(
             link.name,
@@ -280,6 +290,9 @@ def _event(link: Link, buses: dict[str, str]) -> Iterator[Finding]:
         yield _warning(
             link.name, f"is emitted by {_listed(link.emitters)}, and none of these handles it."
         )
+
+
+def _buses(link: Link, buses: dict[str, str]) -> Iterator[Finding]:
     heard = {buses[name] for name in link.emitters}
     for consumer in link.consumers if heard else ():
         if buses[consumer] not in heard and not link.native:
@@ -288,6 +301,98 @@ def _event(link: Link, buses: dict[str, str]) -> Iterator[Finding]:
                 f"listens on the bus {buses[consumer]!r}, but {link.name} is published on "
                 f"{_listed(sorted(heard))}: give both services one bus.",
             )
+
+
+# --- sagas -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a saga sends and waits for the answer to: a step, or what undoes it."""
+
+    saga: str
+    name: str
+    definition: Definition
+    sends: tuple[MessageType, ...]
+    answers: tuple[MessageType, ...]
+
+    def __str__(self) -> str:
+        return f"{self.definition.cls.__name__}.{self.name}"
+
+
+def _sagas(services: Sequence[Service]) -> Iterator[tuple[str, Finding]]:
+    """The answers that sagas wait for in vain, and those that they do not know, by their names."""
+    emitted = {cls for service in services for cls in service.emits}
+    emitted |= {cls for service in services for h in service.handlers for cls in h.emits}
+    told: set[tuple[Definition, str, MessageType]] = set()
+    for asked in _asked(services):
+        asks = [(command, _takers_of(command, services)) for command in asked.sends]
+        # An event may be answered by anybody; a command of a stranger, by one who is not here.
+        if all(takers is not None for _, takers in asks):
+            for cls in asked.answers:
+                if cls not in emitted and not contract_of(cls).native:
+                    yield contract_of(cls).name, _unanswered(asked, cls)
+        for command, takers in asks:
+            for handler in takers or ():
+                for cls in _unmapped(handler, asked.definition):
+                    # A handler of several commands may answer all of them so.
+                    if (asked.definition, handler.consumer, cls) not in told:
+                        told.add((asked.definition, handler.consumer, cls))
+                        yield contract_of(cls).name, _unknown(asked, command, handler, cls)
+
+
+def _asked(services: Sequence[Service]) -> Iterator[_Asked]:
+    sagas = [saga for service in services for saga in sagas_of(service).values()]
+    for saga in sagas:
+        for definition in saga.versions.values():
+            for step in definition.steps.values():
+                if step.waits:
+                    yield _Asked(saga.consumer, step.name, definition, step.sends, step.answers)
+                undo = step.reverse
+                if undo is not None and undo.done:
+                    answers = (*undo.done, *undo.failed)
+                    yield _Asked(saga.consumer, undo.name, definition, undo.sends, answers)
+
+
+def _takers_of(command: MessageType, services: Sequence[Service]) -> list[Handler] | None:
+    """Who handles a command; `None` if its owner is not among these services."""
+    owner = contract_of(command).owner
+    owners = [service for service in services if service.name == owner]
+    if not owners:
+        return None
+    return [h for service in owners for h in service.handlers if command in h.takes]
+
+
+def _unmapped(handler: Handler, definition: Definition) -> list[MessageType]:
+    """What a handler may say of a saga, as it has the key, and the saga does not take."""
+    replies = [
+        cls
+        for cls in handler.emits
+        if issubclass(cls, Event)
+        and definition.key in cls.model_fields
+        and cls not in definition.takes
+    ]
+    return sorted(replies, key=lambda cls: contract_of(cls).name)
+
+
+def _unanswered(asked: _Asked, cls: MessageType) -> Finding:
+    owners = sorted({contract_of(command).owner or "" for command in asked.sends})
+    return _warning(
+        asked.saga,
+        f"waits in {asked} for {contract_of(cls).name}, which none of these services emits: return "
+        f"it from the handler in {_listed(owners)}, or declare there what tx.publish sends with "
+        "emits=.",
+    )
+
+
+def _unknown(asked: _Asked, command: MessageType, handler: Handler, cls: MessageType) -> Finding:
+    name = contract_of(cls).name
+    return _warning(
+        asked.saga,
+        f"does not know {name}, by which {handler.consumer} may answer {contract_of(command).name} "
+        f"of {asked}: nobody maps this reply, and the saga would wait. Name it in done=, failed= "
+        f"or again=, or take it with @on({name}).",
+    )
 
 
 def _listed(names: Iterable[Any]) -> str:

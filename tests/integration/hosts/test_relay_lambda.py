@@ -20,7 +20,6 @@ from headrace.ports import BusEntry, EntryFailure, Item, ItemKey, Ports
 from headrace.testing.runtime_api import LambdaFunction, lambda_runtime
 from headrace.topology.derive import topology
 from schemas.order import Customer, OrderLine, PlaceOrder
-from services.inventory.app import inventory
 from services.order.app import order
 from services.order.handlers import place_order
 from tests.integration.hosts.emulated_hosts import collected, environment_of
@@ -77,9 +76,9 @@ class World:
         return item
 
     async def published(self) -> list[str]:
-        """The orders that inventory hears of."""
-        depth = await self.ports.queues.depth("inventory")
-        found = await collected(self.ports, "inventory", depth.visible)
+        """The orders whose checkout hears of them."""
+        depth = await self.ports.queues.depth("order")
+        found = await collected(self.ports, "order", depth.visible)
         return [json.loads(each.body)["detail"]["data"]["order_id"] for each in found]
 
 
@@ -87,7 +86,7 @@ class World:
 async def opened(url: str) -> AsyncIterator[World]:
     endpoints = {"sqs": url, "events": url, "dynamodb": url}
     config = AwsConfig(namespace=f"test{uuid4().hex[:10]}", endpoints=endpoints)
-    await provision(topology(order, inventory), config)
+    await provision(topology(order), config)
     handler = "services.order.relay_lambda_handler.handler"
     environment = environment_of(url, config)
     async with (

@@ -24,6 +24,7 @@ from headrace.hosts.worker import run_worker
 from headrace.middleware import Call
 from headrace.observe.logs import configure
 from headrace.ports import Ports, QueueEntry
+from headrace.saga.messages import SagaTimer
 from headrace.system import SystemClock
 from headrace.testing.memory import MemoryCloud, SeededRandomness, memory_ports
 from headrace.topology.derive import topology
@@ -269,16 +270,22 @@ async def opened(cloud: MemoryCloud[Any]) -> None:
 
 def when_empty(cloud: MemoryCloud[Any], services: Sequence[Service]) -> asyncio.Event:
     """A message is deleted after what it caused is in the next queue, so once all are empty there
-    is nothing left to come."""
+    is nothing left to come but the timers of checkouts, which are over long before."""
     empty, queues = asyncio.Event(), [queue for s in services for queue in s.queues]
 
     def look() -> None:
-        if all(cloud.queues.is_empty(queue) for queue in queues):
+        # The newest first, as they are the least likely to be timers.
+        left = (entry for queue in queues for entry in reversed(cloud.queues.peek(queue)))
+        if not any(map(is_awaited, left)):
             empty.set()
 
     for queue in queues:
         cloud.queues.watch(queue, look)
     return empty
+
+
+def is_awaited(entry: QueueEntry) -> bool:
+    return SagaTimer.__name__ not in entry.body
 
 
 async def worked(services: Sequence[Service], ports: Ports, stop: asyncio.Event) -> None:

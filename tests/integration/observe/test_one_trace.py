@@ -39,9 +39,9 @@ from services.order.app import order
 from tests.unit.observe.xray_collector import Collector, Document, recorder_restored, walk
 
 ORDERS: Final = int(os.environ.get("ORDERS", "100"))
-DELIVERIES: Final = {"order": 2, "inventory": 1, "notification": 1, "parcels": 2}
-"""Of one order: it is placed and confirmed, reserved, notified of, and a parcel is weighed and
-labelled."""
+DELIVERIES: Final = {"order": 9, "inventory": 2, "notification": 1, "parcels": 2}
+"""Of one order: it is placed, and its checkout begins; that hears of four steps, of which three are
+its own service's; it is reserved and taken, notified of, and a parcel is weighed and labelled."""
 SKUS: Final = tuple(f"MUG-{number}" for number in range(20))
 CUSTOMER: Final = Customer(name="Chiara Lombardi", email="chiara@example.com")
 HEAVY: Final = bytes(50_000)

@@ -26,6 +26,18 @@ def test_names_begin_with_the_namespace() -> None:
     assert config.logical("dev-inventory") == "inventory"
 
 
+@pytest.mark.parametrize("namespace", ["my team", "dev/", "dev.eu", "a:b", "ü", "x" * 65])
+def test_a_namespace_that_no_name_can_begin_with_is_refused_with_what_to_write(
+    namespace: str,
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        AwsConfig.from_environment({"HEADRACE_NAMESPACE": namespace})
+
+    assert str(caught.value).startswith(
+        f"HEADRACE_NAMESPACE is {namespace!r}: write 1 to 64 letters, digits, hyphens and under"
+    )
+
+
 def test_names_are_as_they_are_without_a_namespace() -> None:
     config = AwsConfig.from_environment({})
 

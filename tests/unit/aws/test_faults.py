@@ -147,6 +147,52 @@ def test_a_call_without_an_answer_may_or_may_not_have_happened(silence: BotoCore
     assert error.code == type(silence).__name__
 
 
+REFUSED = EndpointConnectionError(endpoint_url="http://127.0.0.1:4566/")
+MAY_HAVE = "may or may not have happened"
+
+
+@pytest.mark.parametrize(
+    ("silence", "operation", "said"),
+    [
+        (ReadTimeoutError(endpoint_url="http://127.0.0.1:1"), "PutEvents", MAY_HAVE),
+        (ReadTimeoutError(endpoint_url="http://127.0.0.1:1"), "ReceiveMessage", MAY_HAVE),
+        (ReadTimeoutError(endpoint_url="http://127.0.0.1:1"), "Query", "Nothing was changed."),
+        (client_error("InternalServerError", status=500), "PutEvents", MAY_HAVE),
+        (client_error("InternalServerError", status=500), "BatchGetItem", "Nothing was changed;"),
+        (client_error("NobodyListedThis", status=503), "GetQueueUrl", "Nothing was changed;"),
+        (REFUSED, "GetQueueUrl", "Nothing was changed."),
+        (REFUSED, "PutEvents", "Nothing was sent by its last try."),
+    ],
+)
+def test_only_of_a_write_that_was_sent_it_is_not_known_whether_it_happened(
+    silence: Exception, operation: str, said: str
+) -> None:
+    error = translate(silence, operation)
+
+    assert isinstance(error, Unreachable)
+    assert said.lower() in str(error).lower()
+    assert (MAY_HAVE in str(error).lower()) is (said == MAY_HAVE)
+
+
+@pytest.mark.parametrize(
+    ("url", "asks"),
+    [
+        ("http://127.0.0.1:4566/", True),
+        ("http://localhost:4566", True),
+        ("http://[::1]:4566", True),
+        ("https://sqs.eu-west-1.amazonaws.com", False),
+        ("http://emulator.internal:4566", False),
+    ],
+)
+def test_where_this_machine_refuses_a_connection_the_emulator_is_asked_for(
+    url: str, asks: bool
+) -> None:
+    error = translate(EndpointConnectionError(endpoint_url=url), "GetQueueUrl")
+
+    assert ("Is the emulator running?" in str(error)) is asks
+    assert "AWS_ENDPOINT_URL" in str(error)
+
+
 def test_missing_credentials_are_refused_with_a_way_out() -> None:
     error = translate(NoCredentialsError())
 

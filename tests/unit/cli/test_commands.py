@@ -23,8 +23,50 @@ def test_the_topology_reads_as_text(headrace: Headrace) -> None:
 
     assert lines[0] == "buses   shop"
     assert lines[1] == "tables  store, till"
-    assert "        to store-dlq after 10 receives" in lines
+    said = "given up by headrace after 5 receives, by SQS itself after 10"
+    assert f"        to store-dlq: {said}" in lines
     assert "          cli.shop: Bought" in lines
+
+
+LATE = """
+from datetime import timedelta
+from headrace import Policy, Service
+from headrace.service import QueueSettings
+from shop.app import Bought, Shipped
+
+late = Service("late", policy=Policy(attempts=3))
+
+@late.on(Bought)
+async def early(event: Bought) -> None: ...
+
+@late.on(Bought, policy=Policy(attempts=7))
+async def later(event: Bought) -> None: ...
+
+@late.on(Bought, queue="never", policy=Policy(attempts=20))
+async def never(event: Bought) -> None: ...
+
+@late.on(Bought, queue="orders.fifo")
+async def ordered(event: Bought) -> None: ...
+
+@late.on(Shipped, queue="leased.fifo", lease=timedelta(seconds=9))
+async def leased(event: Shipped) -> None: ...
+"""
+
+
+def test_the_topology_says_who_gives_up_after_how_many_receives(
+    headrace: Headrace, project: Path
+) -> None:
+    (project / "late.py").write_text(LATE)
+
+    lines = headrace("topology", "late:late").out.splitlines()
+
+    given_up = [line.partition("given up ")[2] for line in lines if "given up" in line]
+    assert sorted(given_up) == [
+        "by SQS itself after 10 receives",
+        "by headrace after 3 receives, by SQS itself after 10",
+        "by headrace after 3 to 7 receives, by SQS itself after 10",
+        "by headrace after 9 receives, by SQS itself after 10",
+    ]
 
 
 def test_the_topology_names_the_indexes_of_a_table(
@@ -58,6 +100,26 @@ def test_a_graph_is_what_its_file_name_says(headrace: Headrace, project: Path) -
     headrace("graph", *BOTH, "--output", "shop.svg")
 
     assert ElementTree.parse(project / "shop.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize("name", ["shop.png", "drawing", "shop.svg.gz"])
+def test_a_file_whose_name_says_no_format_is_refused_and_not_written(
+    headrace: Headrace, project: Path, name: str
+) -> None:
+    ended = headrace("graph", *BOTH, "--output", name)
+
+    assert ended.code == 2
+    assert "name a file that ends in .svg, or in .mmd" in ended.err
+    assert not (project / name).exists()
+
+
+def test_a_file_of_any_name_is_written_in_the_format_that_is_chosen(
+    headrace: Headrace, project: Path
+) -> None:
+    headrace("graph", *BOTH, "--output", "shop.mmd")
+    headrace("graph", *BOTH, "--output", "shop.txt", "--format", "mermaid")
+
+    assert (project / "shop.mmd").read_text() == (project / "shop.txt").read_text()
 
 
 def test_the_format_can_be_chosen(headrace: Headrace) -> None:

@@ -81,6 +81,29 @@ async def test_dev_starts_an_emulator_and_handles_what_another_terminal_publishe
     assert re.search(r"^store: 1 received, 0 in flight, 1 done, ", said, re.MULTILINE)
 
 
+async def test_a_port_that_is_given_wins_over_an_endpoint_of_the_environment(
+    project: Path,
+) -> None:
+    environ = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    async with process(
+        project, "dev", SERVICES[0], "--plain", "--port", "0", environ=environ
+    ) as dev:
+        assert "127.0.0.1:9\n" not in await line_with(dev, "export AWS_ENDPOINT_URL=")
+
+
+async def test_dev_says_that_it_starts_nothing_where_the_environment_names_an_endpoint(
+    project: Path,
+) -> None:
+    async with process(project, "dev", SERVICES[0], "--plain", "--port", "0") as dev:
+        endpoint = (await line_with(dev, "export AWS_ENDPOINT_URL=")).strip().partition("=")[2]
+        environ = {"AWS_ENDPOINT_URL": endpoint}
+        async with process(project, "dev", SERVICES[1], "--plain", environ=environ) as second:
+            await line_with(second, "AWS_ENDPOINT_URL is set, so what it names is used and no em")
+            assert endpoint in await line_with(second, "export AWS_ENDPOINT_URL=")
+            await stopped(second)
+        await stopped(dev)
+
+
 SHELF = """
 from headrace import Service
 from shop.app import Shipped

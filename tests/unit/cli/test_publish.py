@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from headrace.ports import Ports
 from headrace.testing.memory import MemoryCloud, memory_ports
 from headrace.topology.derive import topology
 from tests.unit.cli.conftest import Ended, Headrace
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -39,8 +42,9 @@ def inbox(cloud: MemoryCloud[Any]) -> list[dict[str, Any]]:
     return [json.loads(entry.body) for entry in cloud.queues.peek("store")]
 
 
-def publish(headrace: Headrace, *arguments: str, bus: str = "shop") -> Ended:
-    return headrace("publish", *arguments, "--module", "shop", "--bus", bus)
+def publish(headrace: Headrace, *arguments: str, bus: str | None = "shop") -> Ended:
+    given = () if bus is None else ("--bus", bus)
+    return headrace("publish", *arguments, "--module", "shop", *given)
 
 
 def write(project: Path, *lines: str) -> str:
@@ -93,7 +97,13 @@ def test_the_fields_can_come_from_a_file(
         (["Bought", "--data", '{"pieces": 1}'], 1, "no valid Bought: sku: Field required"),
         (["Bought", "--data", "{"], 1, "no valid Bought: the JSON: Invalid JSON"),
         (["Bougth", "--data", "{}"], 2, "Did you mean Bought?"),
-        (["???", "--data", "{}"], 2, "in the modules that --module names. There are "),
+        (
+            ["Bought", "--data", '{"sku": "A", "peices": 2}'],
+            1,
+            "'peices'. Did you mean pieces?",
+        ),
+        (["Pack", "--data", '{"sku": "A", "colour": 2}'], 1, "no field 'colour'. The only one is"),
+        (["???", "--data", "{}"], 2, "'???' in shop, where --module says to look. There are "),
         (["Bought", "--data", "@nowhere.json"], 2, "nowhere.json cannot be read"),
         ([], 2, "Say what to publish"),
         (["--data", "{}"], 2, "Say what to publish"),
@@ -116,6 +126,97 @@ def test_a_bus_that_is_not_there_ends_with_3(headrace: Headrace, cloud: MemoryCl
     assert ended.code == 3
     assert "nowhere" in ended.err
     assert ended.err.count("\n") == 1
+
+
+# --- which bus -------------------------------------------------------------------------
+
+A_BOUGHT = ("Bought", "--data", '{"sku": "A-1"}')
+
+
+@pytest.fixture
+def no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEADRACE_BUS", raising=False)
+
+
+@pytest.mark.usefixtures("no_bus")
+def test_without_a_bus_events_go_to_that_of_the_services_in_their_modules(
+    headrace: Headrace, cloud: MemoryCloud[Any]
+) -> None:
+    ended = publish(headrace, *A_BOUGHT, bus=None)
+
+    assert (len(inbox(cloud)), ended.err) == (1, "")
+    assert ended.out.endswith(" to the bus shop.\n")
+
+
+def test_the_environment_names_a_bus_and_the_option_wins_over_it(
+    headrace: Headrace, cloud: MemoryCloud[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_BUS", "nowhere")
+
+    ended = publish(headrace, *A_BOUGHT, bus=None)
+
+    assert (ended.code, "'nowhere'" in ended.err) == (3, True)
+    assert publish(headrace, *A_BOUGHT, bus="shop").out.endswith(" to the bus shop.\n")
+
+
+@pytest.mark.usefixtures("no_bus")
+def test_where_services_are_on_several_buses_events_go_to_the_default_one_with_a_warning(
+    headrace: Headrace, cloud: MemoryCloud[Any], project: Path
+) -> None:
+    (project / "shop" / "more.py").write_text(
+        'from headrace import Service\nmore = Service("more", bus="mall")'
+    )
+
+    ended = publish(headrace, *A_BOUGHT, bus=None)
+
+    assert ended.out.endswith(" to the bus default.\n")
+    assert "no --bus is given, and the services of shop are on mall and shop" in ended.err
+    assert publish(headrace, "Pack", "--data", '{"sku": "A-1"}', bus=None).err == ""
+
+
+@pytest.mark.usefixtures("no_bus")
+def test_modules_without_services_leave_the_default_bus(
+    headrace: Headrace, cloud: MemoryCloud[Any], project: Path
+) -> None:
+    (project / "facts.py").write_text(
+        'from headrace import Event\nclass Sunrise(Event, source="cli.sky"): ...'
+    )
+
+    ended = headrace("publish", "Sunrise", "--module", "facts")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith(" to the bus default.\n")
+
+
+# --- beside ----------------------------------------------------------------------------
+
+
+def test_without_a_module_the_option_for_one_is_named(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if f"{name}.".startswith("schemas.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(ROOT)])
+
+    ended = headrace("publish", *A_BOUGHT)
+
+    assert ended.code == 2
+    assert "name the one that defines them, as in --module shop." in ended.err
+
+
+def test_a_misspelled_variable_is_warned_of_once(
+    headrace: Headrace,
+    cloud: MemoryCloud[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("HEADRACE_BUSS", "shop")
+
+    publish(headrace, *A_BOUGHT)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "The variable HEADRACE_BUSS means nothing to headrace: did you mean HEADRACE_BUS?"
+    ]
 
 
 # --- files -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from headrace.cli import main
 from headrace.dlq.moving import Move, Moves
-from headrace.ports import Ports
+from headrace.ports import Ports, QueueEntry
 from headrace.testing.memory import MemoryCloud
 from headrace.testing.memory.moves import MemoryMoves
 from tests.unit.cli.conftest import Ended, Headrace
@@ -107,6 +108,17 @@ def test_groups_say_how_many_letters_have_a_cause(headrace: Headrace) -> None:
     assert "PoisonMessage in desk.answer, TicketOpened v1" in shown
 
 
+def test_a_group_says_how_many_different_reasons_it_has(headrace: Headrace) -> None:
+    groups = lines(headrace("group", "--json"))
+    tickets, header = groups[0]["group"], headrace("group").out.splitlines()[1].split()
+
+    (row,) = [line for line in headrace("group").out.splitlines() if tickets in line]
+
+    assert [group["reasons"] for group in groups] == [LETTERS, 1]
+    assert header[:6] == ["group", "letters", "first", "last", "what", "reasons"]
+    assert f" {LETTERS}   Nobody can answer ticket 2." in row
+
+
 def test_looking_at_letters_leaves_them_there(headrace: Headrace, cloud: MemoryCloud[Any]) -> None:
     headrace("list")
     headrace("group")
@@ -142,6 +154,23 @@ def test_a_letter_that_is_shown_as_json_has_its_records_and_its_body(headrace: H
     assert shown["body"]["data"] == {"number": 0, "email": "***", "good": False}
 
 
+def test_a_letter_is_shown_by_how_its_id_begins(headrace: Headrace) -> None:
+    letter = a_ticket(headrace)
+
+    assert headrace("show", letter["id"][:8]).out == headrace("show", letter["id"]).out
+
+
+def test_a_beginning_that_several_letters_share_is_answered_with_their_ids(
+    headrace: Headrace,
+) -> None:
+    ids = sorted(letter["id"] for letter in lines(headrace("list", "--json")))
+
+    ended = headrace("show", "")
+
+    assert ended.code == 1
+    assert f"Several letters begin with '': {', '.join(ids)}. Give more" in ended.err
+
+
 def test_a_letter_that_is_not_there_is_an_error(headrace: Headrace) -> None:
     ended = headrace("show", "nothing")
 
@@ -152,8 +181,6 @@ def test_a_letter_that_is_not_there_is_an_error(headrace: Headrace) -> None:
 def test_what_sqs_moved_is_explained_by_the_logs(
     headrace: Headrace, cloud: MemoryCloud[Any], tmp_path: Path
 ) -> None:
-    from headrace.ports import QueueEntry
-
     desk.run(cloud.queues.send("desk-dlq", [QueueEntry("[]")]))
     (letter,) = [each for each in lines(headrace("list", "--json")) if each["reconstructed"]]
     logs = tmp_path / "logs.jsonl"
@@ -173,11 +200,9 @@ def test_what_sqs_moved_is_explained_by_the_logs(
 def test_letters_that_somebody_else_hides_are_told_of(
     headrace: Headrace, cloud: MemoryCloud[Any]
 ) -> None:
-    from datetime import timedelta
-
     desk.run(cloud.queues.receive("desk-dlq", limit=1, wait=timedelta(0)))
 
-    assert "1 more letters of desk-dlq are hidden by somebody else" in headrace("list").err
+    assert "1 more letter is hidden in desk-dlq by somebody else" in headrace("list").err
 
 
 def test_a_queue_that_the_service_does_not_read_is_wrong_use(headrace: Headrace) -> None:
@@ -185,6 +210,91 @@ def test_a_queue_that_the_service_does_not_read_is_wrong_use(headrace: Headrace)
 
     assert ended.code == 2
     assert "it reads desk." in ended.err
+
+
+# --- filters that match nothing ----------------------------------------------------------
+
+WRONG = (
+    ("--event", "TicketOpend", "No letter has the event 'TicketOpend' (4 letters looked at). Did"),
+    ("--event", "Other", "The only one is TicketOpened."),
+    (
+        "--handler",
+        "anser",
+        "No letter has the handler 'anser' (4 letters looked at). Did you mean an",
+    ),
+    ("--group", "ffffffff", "No letter has the group 'ffffffff' (4 letters looked at). "),
+    ("--id", "m-1", "No letter has the id 'm-1' (4 letters looked at). There are "),
+)
+
+
+@pytest.mark.parametrize(("option", "value", "said"), WRONG)
+def test_a_filter_that_matches_nothing_is_answered_with_what_there_is(
+    headrace: Headrace, option: str, value: str, said: str
+) -> None:
+    for command in ("list", "group"):
+        ended = headrace(command, option, value)
+        assert (ended.code, ended.err) == (0, "")
+        assert said in ended.out
+
+
+def test_filters_that_match_something_each_and_nothing_together_are_told_of(
+    headrace: Headrace,
+) -> None:
+    unread = the_unread(headrace)
+
+    ended = headrace("list", "--event", "TicketOpened", "--id", unread["id"])
+
+    assert f"No letter has all of this at once: id {unread['id']}, event TicketOpened" in ended.out
+
+
+def test_what_another_program_reads_stays_empty_when_a_filter_matches_nothing(
+    headrace: Headrace,
+) -> None:
+    ended = headrace("list", "--event", "TicketOpend", "--json")
+
+    assert (ended.code, ended.out) == (0, "")
+    assert "Did you mean TicketOpened?" in ended.err
+
+
+@pytest.mark.parametrize("command", [("redrive",), ("redrive", "--dry-run"), ("drop",)])
+@pytest.mark.parametrize("yes", [("--yes",), ()])
+def test_what_would_act_on_nothing_that_was_asked_for_fails(
+    headrace: Headrace,
+    cloud: MemoryCloud[Any],
+    command: tuple[str, ...],
+    yes: tuple[str, ...],
+) -> None:
+    ended = headrace(*command, "--event", "TicketOpend", *yes)
+
+    assert ended.code == 1
+    assert "Did you mean TicketOpened?" in ended.err
+    assert there(cloud) == LETTERS + 1
+
+
+def test_what_was_asked_for_and_may_be_hidden_does_not_fail(
+    headrace: Headrace, cloud: MemoryCloud[Any]
+) -> None:
+    """So a run that was killed can be run again until it ends with 0."""
+    desk.run(cloud.queues.receive("desk-dlq", limit=1, wait=timedelta(0)))
+
+    ended = headrace("redrive", "--group", "ffffffff", "--yes")
+
+    assert ended.code == 0
+    assert "No letter has the group 'ffffffff' (3 letters looked at)." in ended.out
+    assert "1 more letter is hidden" in ended.err
+
+
+@pytest.mark.parametrize("command", [("redrive",), ("drop", "--event", "TicketOpened"), ("list",)])
+def test_where_there_are_no_letters_nobody_has_to_be_asked(
+    headrace: Headrace, cloud: MemoryCloud[Any], command: tuple[str, ...]
+) -> None:
+    for event in ("TicketOpened", None):
+        selected = ("--event", event) if event else ("--id", the_unread(headrace)["id"])
+        headrace("drop", *selected, "--yes")
+
+    ended = headrace(*command)
+
+    assert (ended.code, ended.out) == (0, "There are no dead letters to be seen.\n")
 
 
 # --- sending back ------------------------------------------------------------------------
@@ -261,6 +371,31 @@ def test_an_edit_that_is_not_valid_is_refused_with_its_reason(
     assert ended.code == 1
     assert "number: Input should be a valid integer" in ended.err
     assert there(cloud) == LETTERS + 1
+
+
+def test_a_field_that_the_event_does_not_have_cannot_be_set(
+    headrace: Headrace, cloud: MemoryCloud[Any]
+) -> None:
+    ended = headrace("redrive", "--event", "TicketOpened", "--set", "nummber=7", "--yes")
+
+    assert ended.code == 1
+    assert "TicketOpened has no field 'nummber'. Did you mean number?" in ended.err
+    assert there(cloud) == LETTERS + 1
+
+
+def test_a_field_of_a_newer_sender_does_not_keep_another_from_being_set(
+    headrace: Headrace, cloud: MemoryCloud[Any]
+) -> None:
+    ended = headrace("redrive", "--event", "TicketOpened", "--set", "good=true", "--dry-run")
+    (body,) = {entry.body for entry in cloud.queues.peek("desk-dlq") if "ticket-0" in entry.body}
+    newer = body.replace('"number":0', '"number":0,"colour":"red"')
+    desk.run(cloud.queues.send("desk-dlq", [QueueEntry(newer)]))
+
+    newest = headrace("redrive", "--event", "TicketOpened", "--set", "good=true", "--dry-run")
+
+    assert '"colour"' in newer
+    assert (ended.code, newest.code) == (0, 0)
+    assert "4 letters would be sent back" in newest.out
 
 
 def test_a_body_can_be_given_for_what_could_not_be_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,21 +10,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from headrace import Event, Service
+from headrace import Event, Service, Transaction
 from headrace.dead_letter import (
     FRAMES,
     Note,
+    digest,
     frames,
     is_redriven,
     note,
     original_id,
     redrive_note,
 )
+from headrace.errors import DefinitionError
 from headrace.outcome import DeadLetter
 from headrace.pipeline import running
 from headrace.ports import Attribute, Delivery
 from headrace.testing import delivery_of
 from headrace.testing.memory import memory_ports
+from headrace.topology.derive import topology
 
 SENT = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = SENT + timedelta(hours=1)
@@ -174,3 +178,59 @@ async def test_the_places_begin_where_the_handler_is_called(is_plain: bool) -> N
     assert outcome.error is not None
     name = "stamp_plainly" if is_plain else "stamp"
     assert frames(outcome.error) == [f"test_notes.py:{f}" for f in (name, "outer", "inner")]
+
+
+class PlateShipped(Event, source="press.notes"):
+    plate: str
+
+
+async def fails_with(press: Service) -> Exception:
+    """What the one delivery of this service is given up with."""
+    cloud = memory_ports()
+    cloud.provision(topology(press))
+    delivery = delivery_of(PlateStamped(plate="A"), "press", receive_count=9)
+    async with running(press, cloud.ports) as pipeline:
+        outcome = await pipeline.consume(delivery)
+    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome.error, Exception)
+    return outcome.error
+
+
+async def test_what_fails_after_the_handler_has_no_place_in_its_code() -> None:
+    press = Service("press")
+
+    @press.on(PlateStamped)
+    async def stamp(event: PlateStamped, tx: Transaction) -> None:
+        tx.publish(PlateShipped(plate=event.plate))
+
+    error = await fails_with(press)
+
+    assert "without declaring it" in str(error)
+    assert frames(error) == []
+    assert digest(error) == digest(DefinitionError("raised anywhere"))
+
+
+async def test_what_a_handler_returns_wrongly_has_no_place_in_its_code() -> None:
+    press = Service("press")
+
+    @press.on(PlateStamped)
+    async def stamp(event: PlateStamped) -> None:
+        return "stamped"  # type: ignore[return-value]  # what is not checked for types
+
+    assert frames(await fails_with(press)) == []
+
+
+async def test_what_a_task_of_the_handler_raises_in_a_group_keeps_its_places() -> None:
+    press = Service("press")
+
+    async def beside() -> None:
+        outer()
+
+    @press.on(PlateStamped)
+    async def stamp(event: PlateStamped) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(beside())
+
+    error = await fails_with(press)
+
+    assert frames(error) == [f"test_notes.py:{f}" for f in ("beside", "outer", "inner")]

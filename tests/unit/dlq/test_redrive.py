@@ -197,8 +197,8 @@ async def test_without_a_worker_the_run_ends_and_says_what_is_in_the_queue() -> 
     report = await office.redrive(limit=timedelta(seconds=60), watcher=steps)
 
     (unknown,) = report.unknown
-    assert "its queue holds 1 messages: see whether a worker runs" in unknown.why
-    assert steps.said_[0] == "1 to wait for; office holds 1 messages."
+    assert "its queue holds 1 message: see whether a worker runs" in unknown.why
+    assert steps.said_[0] == "1 to wait for; office holds 1 message."
     assert (report.left, office.there().total()) == (1, 1)
 
 

@@ -14,7 +14,7 @@ from headrace import Ack, DeadLetter, Event, Outcome, Retry
 from headrace.context import bind_delivery, identify
 from headrace.envelope import Outgoing, root_metadata
 from headrace.observe.emf import EmfMetrics
-from headrace.observer import Handled
+from headrace.observer import Handled, SagaChange
 from headrace.testing import ManualClock, delivery_of
 from tests.unit.observe.emf_schema import problems
 
@@ -179,6 +179,39 @@ def test_the_lag_of_the_outbox_is_from_the_time_of_the_event() -> None:
     page.clock.advance(timedelta(seconds=1.5))
     page.metrics.sent("lights", OUT)
     assert page.values() == {SERVICE: {"OutboxLag": [1500]}}
+
+
+def test_what_became_of_sagas_counts_for_each_and_for_their_service() -> None:
+    page = Page()
+    for status in ("started", "started", "compensating", "compensated", "stuck"):
+        page.metrics.saga("lights", SagaChange("renewal", "L1", status, None))
+    page.metrics.saga("lights", SagaChange("removal", "L1", "started", None))
+    page.metrics.saga("lights", SagaChange("removal", "L1", "completed", None))
+
+    assert page.values() == {
+        ("lights", "renewal"): {
+            "SagasStarted": [2],
+            "SagasCompensated": [1],
+            "SagasStuck": [1],
+        },
+        ("lights", "removal"): {"SagasStarted": [1], "SagasCompleted": [1]},
+        SERVICE: {
+            "SagasStarted": [2, 1],
+            "SagasCompleted": [1],
+            "SagasCompensated": [1],
+            "SagasStuck": [1],
+        },
+    }
+    assert page.flushed() == []
+
+
+def test_the_key_of_a_saga_is_in_no_metric() -> None:
+    page = Page()
+    page.metrics.saga("lights", SagaChange("renewal", "L-4711", "stuck", "of lamp L-4711"))
+    (document,) = page.flushed()
+    assert "4711" not in json.dumps(document)
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    assert directive["Dimensions"] == [["Service", "Handler"], ["Service"]]
 
 
 def test_an_event_of_a_clock_that_is_ahead_has_no_lag() -> None:

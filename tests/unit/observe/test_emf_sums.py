@@ -19,6 +19,7 @@ from headrace.errors import TransactionCanceled
 from headrace.hosts.settings import WorkerSettings
 from headrace.hosts.worker import run_worker
 from headrace.observe.emf import EmfMetrics
+from headrace.observer import SagaChange
 from headrace.ports import (
     Action,
     BusEntry,
@@ -34,6 +35,7 @@ from headrace.topology.derive import topology
 from tests.crash.skipping import LoopClock
 from tests.unit.observe.emf_schema import problems
 from tests.unit.observe.test_emf import values_of
+from tests.unit.saga import removal
 from tests.unit.timeless import timeless
 
 ORDERS: Final = 300
@@ -259,3 +261,66 @@ async def test_the_sums_of_the_metrics_are_what_the_ports_did(together: bool) ->
         assert sum(parts) == pytest.approx(sums[name])
     of_printing = by_handler[QUEUE, "print_receipt", "BasketPaid"]
     assert sum(of_printing["DeadLettered"]) == ORDERS // 10
+
+
+# --- sagas -----------------------------------------------------------------------------
+
+PIANOS: Final = 40
+
+
+class UntilAllAreOver(EmfMetrics):
+    """Metrics of so many sagas; `over` is set when all have ended or wait for an operator."""
+
+    def __init__(self, sagas: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.over = asyncio.Event()
+        self._left = sagas
+
+    def saga(self, service: str, change: SagaChange) -> None:
+        super().saga(service, change)
+        if change.status in ("completed", "compensated", "stuck"):
+            self._left -= 1
+        if self._left == 0:
+            self.over.set()
+
+
+@timeless
+async def test_the_sums_of_sagas_are_what_stands_in_the_table() -> None:
+    cloud = memory_ports(clock=LoopClock())
+    cloud.provision(topology(removal.movers, removal.cranes))
+    pianos = [f"P{number}" for number in range(PIANOS)]
+    lines: list[str] = []
+    metrics = UntilAllAreOver(PIANOS, write=lines.append, clock=cloud.clock)
+    with removal.trouble():
+        removal.heavy.update(pianos[::2])
+        removal.jammed.update(pianos[::4])
+        # Each comes twice, so that its saga begins once.
+        await send(
+            cloud.ports,
+            [removal.PianoSold(piano=piano) for piano in pianos * 2],
+            bus="stage",
+            ids=pianos * 2,
+        )
+        await run_worker(
+            [removal.movers, removal.cranes],
+            cloud.ports,
+            settings=WorkerSettings(health=None),
+            observer=metrics,
+            stop=metrics.over,
+        )
+
+    assert [problem for line in lines for problem in problems(line)] == []
+    values = values_of(map(json.loads, lines))
+    sums = {name: sum(found) for name, found in values["movers", "removal"].items()}
+    stand = Counter(
+        item["status"]["S"] for item in cloud.store.items("movers") if "consumer" in item
+    )
+    assert sums == {
+        "SagasStarted": PIANOS,
+        "SagasCompleted": stand["completed"],
+        "SagasCompensated": stand["compensated"],
+        "SagasStuck": stand["stuck"],
+    }
+    assert stand == {"completed": 20, "compensated": 10, "stuck": 10}
+    of_service = values["movers",]
+    assert {name: sum(of_service[name]) for name in sums} == sums

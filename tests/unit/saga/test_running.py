@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from headrace import Command, Entity, Event, Service, Transaction
+from headrace import Ack, Command, Entity, Event, Service, Transaction
+from headrace.errors import Unreachable
 from headrace.observer import Observer, SagaChange
 from headrace.pipeline import running
+from headrace.ports import EntryFailure, QueueEntry, Queues
 from headrace.saga import Retries, Saga, Status, step
 from headrace.testing import delivery_of, memory_ports
 from headrace.testing.harness import Harness, harness
@@ -199,6 +203,15 @@ async def test_an_answer_for_a_saga_that_nobody_knows_leaves_nothing_behind(aws:
     assert aws.cloud.store.items("couple") == []
 
 
+async def test_a_message_that_does_not_say_for_whom_it_is_becomes_a_dead_letter(
+    aws: Harness,
+) -> None:
+    await aws.publish(WeddingSet(couple=""))
+    await aws.settled(dead_letters=1)
+    (letter,) = aws.dead_letters()
+    assert "does not say which wedding it is for: its couple has 0 bytes" in letter.reason
+
+
 async def test_an_answer_for_a_saga_that_is_over_is_told_in_its_history(aws: Harness) -> None:
     await aws.publish(WeddingSet(couple="A&B"))
     await aws.settled()
@@ -258,6 +271,39 @@ async def test_a_saga_that_is_over_expires_and_one_that_is_not_does_not(aws: Har
     assert "relay_pk" not in items["saga#couple.wedding#A&B"]
     assert "expires_at" not in items["saga#couple.wedding#E&F"]
     assert "relay_pk" in items["saga#couple.wedding#E&F"]
+
+
+async def test_a_timer_whose_commands_were_not_sent_sends_them_when_it_comes_again() -> None:
+    """The saga that it finds then wants nothing of it: what it wanted stands in the record."""
+    cloud = memory_ports()
+    cloud.provision(topology(couple, halls, bakers))
+    mute = replace(cloud.ports, queues=_Mute(cloud.queues))
+    async with (
+        running(couple, cloud.ports) as pipeline,
+        running(couple, mute) as dying,
+    ):
+        await pipeline.consume(delivery_of(WeddingSet(couple="A&B"), "couple"))
+        await pipeline.consume(delivery_of(HallRented(couple="A&B"), "couple", id="2"))
+        cloud.clock.advance(timedelta(minutes=6))
+        (timer,) = await cloud.queues.receive("couple", limit=10, wait=timedelta(0))
+        await dying.consume(timer)
+        before = [entry.body for entry in cloud.queues.peek("halls")]
+        assert await pipeline.consume(timer) == Ack(duplicate=True)
+    after = [entry.body for entry in cloud.queues.peek("halls")]
+    assert [("ReturnHall" in body) for body in after if body not in before] == [True]
+
+
+class _Mute:
+    """Queues to which nothing can be sent."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    async def send(self, queue: str, entries: Sequence[QueueEntry]) -> list[EntryFailure]:
+        raise Unreachable("No answer.")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queues, name)
 
 
 async def test_observers_are_told_of_its_beginning_and_its_end_once_each() -> None:

@@ -13,6 +13,7 @@ from tests.unit.services.shop import Shop, open_shop
 @pytest.fixture
 def mail_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MAIL_URL", raising=False)
+    monkeypatch.delenv("PAYMENTS_DIR", raising=False)
     monkeypatch.setenv("MAIL_DIR", str(tmp_path / "mail"))
     return tmp_path / "mail"
 

@@ -108,8 +108,9 @@ class Shop:
         return None if found is None else found.available
 
     def sent(self) -> list[str]:
-        """The names of what the services have sent, in order."""
-        return [message.detail_type for message in self.observed.messages]
+        """The names of what the services have sent, in order, without the timers of sagas."""
+        names = (message.detail_type for message in self.observed.messages)
+        return [name for name in names if not name.startswith("SagaTimer.")]
 
     def dead_letters(self, service: Service) -> list[QueueEntry]:
         return self.cloud.queues.peek(f"{service.name}-dlq")

@@ -78,7 +78,7 @@ class Checks:
         return None
 
     def _has_one_record(self, name: str, queue: str, body: str) -> bool:
-        """Whether exactly one handler takes this message, and keeps a record of it."""
+        """Whether exactly one handler takes this message, and always keeps a record of it."""
         for service in self._world.services:
             if service.name == name:
                 message = letter_of(service, queue, QueueEntry(body)).message
@@ -87,7 +87,7 @@ class Checks:
                     for handler in service.handlers_of(queue)
                     if message is not None and handler.accepts(message)
                 ]
-                if len(takers) != 1 or takers[0].idempotent:
+                if len(takers) != 1 or takers[0].idempotent or takers[0].pure:
                     return False
         return True
 
