@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
@@ -12,9 +12,10 @@ from typing import Final
 import orjson
 
 from headrace.envelope import Metadata
-from headrace.errors import DefinitionError, HeadraceError, PoisonMessage
+from headrace.errors import DefinitionError, PoisonMessage, RetryLater
 from headrace.events import Message
 from headrace.observer import SagaChange
+from headrace.ports import Delivery
 from headrace.record import Trail
 from headrace.saga.definition import Definition
 from headrace.saga.item import SagaItem, item_of, progress_of, trail_of
@@ -30,11 +31,20 @@ KEY_BYTES: Final = 512
 """A key is part of sort keys in the index, for which DynamoDB takes 1,024."""
 
 _ARGUMENTS: Final = MappingProxyType(
-    {"message": Argument.MESSAGE, "tx": Argument.TRANSACTION, "metadata": Argument.METADATA}
+    {
+        "message": Argument.MESSAGE,
+        "tx": Argument.TRANSACTION,
+        "metadata": Argument.METADATA,
+        "delivery": Argument.DELIVERY,
+    }
 )
 
 
-class UnknownVersion(HeadraceError):
+ELSEWHERE: Final = timedelta(minutes=1)
+"""How long a message waits for a worker of another version."""
+
+
+class UnknownVersion(PoisonMessage):
     """A saga in flight was begun by a version that this code does not have."""
 
 
@@ -83,7 +93,9 @@ class SagaHandler:
             )
         return key
 
-    async def handle(self, message: Message, tx: Transaction, metadata: Metadata) -> None:
+    async def handle(
+        self, message: Message, tx: Transaction, metadata: Metadata, delivery: Delivery
+    ) -> None:
         """Apply one message to the saga that it is for."""
         if isinstance(message, (SagaTimer, SagaIntervention)) and message.saga != self.name:
             return
@@ -92,7 +104,7 @@ class SagaHandler:
         if item is None:
             await self._begin(key, message, tx, metadata)
             return
-        definition = self._version(item)
+        definition = self._version(item, delivery)
         before = progress_of(definition, item)
         transition = _apply(definition, before, message, tx.now)
         if transition.progress is not before:
@@ -171,16 +183,22 @@ class SagaHandler:
         """No two timers of any saga have one name."""
         return f"saga-{sha256(f'{self.consumer}#{key}'.encode()).hexdigest()[:24]}-{turn}"
 
-    def _version(self, item: SagaItem) -> Definition:
+    def _version(self, item: SagaItem, delivery: Delivery) -> Definition:
         definition = self.versions.get(item.version)
-        if definition is None:
-            known = ", ".join(map(str, sorted(self.versions)))
-            raise UnknownVersion(
-                f"The saga {self.consumer} {item.key!r} was begun by version {item.version}, and "
-                f"this code has {known}: keep the class of that version until `headrace saga list` "
-                "shows none of it any more."
-            )
-        return definition
+        if definition is not None:
+            return definition
+        known = ", ".join(map(str, sorted(self.versions)))
+        what = (
+            f"The saga {self.consumer} {item.key!r} was begun by version {item.version}, and "
+            f"this code has {known}"
+        )
+        if delivery.receive_count < self.service.queue_settings.max_receive_count - 1:
+            # While a new version is deployed, old and new workers share the queue.
+            raise RetryLater(f"{what}: a worker of that version may take it.", delay=ELSEWHERE)
+        raise UnknownVersion(
+            f"{what}: keep the class of that version until `headrace saga list` shows none of it "
+            "any more."
+        )
 
     def _handler(self, definition: Definition) -> Handler:
         versions = self.versions.values()
