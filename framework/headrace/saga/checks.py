@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from headrace.errors import DefinitionError
@@ -41,7 +42,9 @@ def defined(definition: Definition) -> Definition:
 def _collect(definition: Definition) -> None:
     for name, value in members(definition):
         if isinstance(value, Step):
-            definition.steps[name] = value
+            # A class that is derived from this one has the same object.
+            reverse = value.reverse and replace(value.reverse)
+            definition.steps[name] = replace(value, takes=dict(value.takes), reverse=reverse)
         elif isinstance(value, FreeForm):
             for cls in value.types:
                 if cls in definition.free:
@@ -78,8 +81,8 @@ def _settle_pivot(definition: Definition) -> None:
         raise _wrong(definition, f"has several points of no return, {names}: choose one")
     if pivots:
         definition.pivot = pivots[0]
-        before = _before(definition, pivots[0].name)
-        after = {n for n in definition.steps if pivots[0].name in _before(definition, n)}
+        before = definition.before(pivots[0].name)
+        after = {n for n in definition.steps if pivots[0].name in definition.before(n)}
         aside = [n for n in definition.steps if n not in before | after | {pivots[0].name}]
         if aside:
             raise _wrong(
@@ -92,12 +95,6 @@ def _settle_pivot(definition: Definition) -> None:
     for step in definition.steps.values():
         forward = step.pivot or step.name in definition.after_pivot
         step.retries = step.given_retries or (Retries() if forward else ONCE)
-
-
-def _before(definition: Definition, name: str) -> set[str]:
-    """All steps that are over when this one begins."""
-    direct = definition.steps[name].after
-    return {*direct, *(n for each in direct for n in _before(definition, each))}
 
 
 # --- the class -------------------------------------------------------------------------

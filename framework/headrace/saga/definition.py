@@ -353,6 +353,11 @@ class Definition:
         free = [free.sends for free in self.free.values()]
         return frozenset(cls for each in (*reverses, *forward, *free) for cls in each)
 
+    def before(self, name: str) -> set[str]:
+        """All steps that are over when this one begins."""
+        direct = self.steps[name].after
+        return {*direct, *(earlier for each in direct for earlier in self.before(each))}
+
     def key_of(self, message: Message) -> str:
         """Which saga a message speaks of; empty if it does not say."""
         return _text(getattr(message, self.keys.get(type(message), self.key)))

@@ -62,6 +62,7 @@ def check(*services: Service) -> list[Finding]:
         *(finding for service in distinct for finding in _service(service)),
         *_messages(distinct),
         *(finding for _, finding in sagas),
+        *_without_undo(distinct),
         *_links(distinct, graph(*distinct), told={name for name, _ in sagas}),
     ]
     ordered = sorted(found, key=lambda f: (f.severity, f.subject, f.sentence))
@@ -339,6 +340,28 @@ def _sagas(services: Sequence[Service]) -> Iterator[tuple[str, Finding]]:
                     if (asked.definition, handler.consumer, cls) not in told:
                         told.add((asked.definition, handler.consumer, cls))
                         yield contract_of(cls).name, _unknown(asked, command, handler, cls)
+
+
+def _without_undo(services: Sequence[Service]) -> Iterator[Finding]:
+    """Steps that would stay done when a saga is undone, and do not say that this is meant."""
+    for saga in (saga for service in services for saga in sagas_of(service).values()):
+        for definition in saga.versions.values():
+            for step in definition.steps.values():
+                stays = step.sends and not step.reverse and not step.nothing_to_undo
+                if stays and not step.pivot and _may_be_undone(definition, step.name):
+                    yield _warning(
+                        saga.consumer,
+                        f"its step {step.name} has no undo, so it stays done when a later step "
+                        f"fails: write @{step.name}.undo(…), or nothing_to_undo=True.",
+                    )
+
+
+def _may_be_undone(definition: Definition, name: str) -> bool:
+    """Whether another step can fail once this one is done."""
+    over = {name, *definition.before(name), *definition.after_pivot}
+    return name not in definition.after_pivot and any(
+        other.answers and other.name not in over for other in definition.steps.values()
+    )
 
 
 def _asked(services: Sequence[Service]) -> Iterator[_Asked]:

@@ -123,6 +123,28 @@ def test_a_saga_whose_answers_all_come_has_no_findings() -> None:
     assert "movers.removal" not in [finding.subject for finding in check(movers, cranes)]
 
 
+def test_a_step_that_would_stay_done_is_a_warning() -> None:
+    keeper = Service("keeper", bus="hive")
+
+    class Harvest(Saga, service=keeper, starts_on=HoneyWanted, key="hive"):
+        hive: str
+
+        @classmethod
+        def begin(cls, event: HoneyWanted) -> Harvest:
+            return cls(hive=event.hive)
+
+        @step(done=HiveSmoked, timeout=HOUR)
+        def smoke(self) -> SmokeHive:
+            return SmokeHive(hive=self.hive)
+
+        @step(done=HiveAired, timeout=HOUR)
+        def air(self) -> AirHive:
+            return AirHive(hive=self.hive)
+
+    (sentence,) = of_the_saga(keeper)
+    assert sentence.startswith("its step smoke has no undo, so it stays done when a later step")
+
+
 def test_an_answer_that_nobody_emits_is_a_warning_where_its_sender_is_known() -> None:
     keeper, smokers = beekeeping(), Service("smokers", bus="hive")
 
