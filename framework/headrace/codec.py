@@ -17,11 +17,12 @@ from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
 from headrace.dead_letter import original_id
-from headrace.envelope import Envelope, Metadata
+from headrace.envelope import SAGA_SIGNALS, Envelope, Metadata
 from headrace.errors import (
     NotAnEnvelope,
     NotJson,
     SchemaMismatch,
+    UnknownSaga,
     UnknownType,
     UnsupportedVersion,
 )
@@ -111,6 +112,11 @@ class Codec:
         cls = self._types.get(name)
         if cls is not None:
             return cls
+        if name.startswith(SAGA_SIGNALS):
+            raise UnknownSaga(
+                f"{name} is for a saga that this service does not have: keep its class, under its "
+                "name, until `headrace saga list` shows none of it any more."
+            )
         if registry.find(name) is not None:
             raise UnknownType(
                 f"{name} arrived on the queue {queue!r}, where nothing handles it: correct the "

@@ -26,6 +26,10 @@ DERIVED_IDS = UUID("8d3f4a52-6a0e-5c39-9b57-1f3c8a7d2e60")
 new event, so it never changes."""
 
 
+SAGA_SIGNALS: Final = ("SagaTimer.", "SagaIntervention.")
+"""How the names of the commands begin that headrace sends to sagas."""
+
+
 class Metadata(BaseModel):
     """What headrace says about an event.
 

@@ -65,6 +65,10 @@ class UnknownType(DecodeError):
     """No event or command of this name is handled here."""
 
 
+class UnknownSaga(UnknownType):
+    """What headrace sent to a saga of this service arrived where that saga is not known."""
+
+
 class UnsupportedVersion(DecodeError):
     """The event has a version that this service cannot read."""
 

@@ -101,11 +101,11 @@ class Inbox:
         outgoing: Sequence[Outgoing | Cancellation] = (),
         trail: Trail | None = None,
     ) -> Record:
-        """A record to commit. With nothing to send it is done at once."""
+        """A record to commit. With nothing to send, and nothing to tell, it is done at once."""
         return Record(
             key=self.key(consumer, event_id),
             commit_id=str(self._randomness.uuid()),
-            status=Status.PENDING if outgoing else Status.DONE,
+            status=Status.PENDING if outgoing or (trail and trail.remarks) else Status.DONE,
             expires_at=self._expiry(trail),
             outgoing=tuple(outgoing),
             since=None if trail is None else self._clock.now(),
@@ -191,7 +191,8 @@ class Inbox:
         self._sent.add(record.key)
         # What has a trail is told for longer than duplicates can come.
         expiry = max(self._expiry(), (record.expires_at or 0) if record.trail else 0)
-        done = replace(record, status=Status.DONE, outgoing=(), expires_at=expiry)
+        trail = record.trail and replace(record.trail, remarks=())
+        done = replace(record, status=Status.DONE, outgoing=(), expires_at=expiry, trail=trail)
         answer = self._done_marks.post(Put(self._table, done.as_item()))
         answer.add_done_callback(lambda marked: self._end_mark(record, marked))
 

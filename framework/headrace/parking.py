@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import orjson
@@ -41,6 +41,7 @@ from headrace.outcome import Ack, DeadLetter
 from headrace.ports import (
     Action,
     Attribute,
+    Check,
     Clock,
     Condition,
     Delivery,
@@ -128,6 +129,17 @@ def position(delivery: Delivery) -> str:
             "its place in its group is not known: a handler with park=True needs a FIFO queue."
         )
     return sequence.zfill(_DIGITS)
+
+
+class _Standing(NamedTuple):
+    """What a transaction found in its way: whether it was what its `first` action asks for, and an
+    item where it wanted to put another."""
+
+    first: bool
+    item: Item
+
+
+_FREE: Final = Condition("attribute_not_exists(pk)")
 
 
 class Parking:
@@ -248,17 +260,24 @@ class Parking:
 
     async def _park(self, key: ItemKey, items: list[Item], here: str) -> bool:
         """Whether it is parked now; `False` if the block is not there any more."""
-        one_more = Update(
-            key,
-            "SET waiting = waiting + :one",
-            {},
-            {":one": {"N": "1"}},
-            Condition(
-                "attribute_exists(pk) AND #head < :here", {"#head": "head"}, {":here": {"S": here}}
-            ),
+        blocked = Condition(
+            "attribute_exists(pk) AND #head < :here", {"#head": "head"}, {":here": {"S": here}}
         )
-        free = Condition("attribute_not_exists(pk)")
-        actions: list[Action] = [one_more, *(Put(self._table, item, free) for item in items)]
+        one_more = Update(key, "SET waiting = waiting + :one", {}, {":one": {"N": "1"}}, blocked)
+        puts = [Put(self._table, item, _FREE, return_old=True) for item in items]
+        standing = await self._unless_standing([one_more, *puts])
+        if standing is None or standing.first:
+            return standing is None
+        if "reason" not in standing.item or "reason" in items[0]:
+            # The process died, or was not answered, before the delete.
+            return True
+        # Only its place was kept, as it was a dead letter; now it comes back to wait in it.
+        puts[0] = replace(puts[0], condition=Condition("attribute_exists(reason)"))
+        again = await self._unless_standing([Check(key, blocked), *puts])
+        return again is None or not again.first
+
+    async def _unless_standing(self, actions: Sequence[Action]) -> _Standing | None:
+        """Write all of it, unless a condition does not hold: then which."""
         try:
             await self._store.transact(actions, token=str(self._randomness.uuid()))
         except TransactionCanceled as error:
@@ -266,9 +285,9 @@ class Parking:
             codes = {reason.code for reason in error.reasons if reason is not None} - {"None"}
             if codes != {"ConditionalCheckFailed"}:
                 raise
-            # It stands there already: the process died, or was not answered, before the delete.
-            return not failed[0]
-        return True
+            items = (reason.item for reason in error.reasons[1:] if reason and reason.item)
+            return _Standing(failed[0], next(items, {}))
+        return None
 
 
 def _unsettled(delivery: Delivery) -> Conflict:

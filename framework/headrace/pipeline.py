@@ -35,6 +35,7 @@ from headrace.errors import (
     LeaseHeld,
     NoTable,
     NotProvisioned,
+    UnknownSaga,
 )
 from headrace.events import Event, Message, MessageType
 from headrace.group import GroupCommit
@@ -42,11 +43,11 @@ from headrace.inbox import Committed, Inbox, Unrecorded
 from headrace.invoke import Invoker
 from headrace.lease import Lease
 from headrace.middleware import Invocation
-from headrace.observer import Guarded, Handled, Observer, SagaChange, Unobserved
+from headrace.observer import Guarded, Handled, Observer, Unobserved
 from headrace.outbox import Outbox, sealed_as
 from headrace.outcome import Ack, DeadLetter, Outcome, Retry, combine
 from headrace.parking import Parking
-from headrace.policy import reason_of
+from headrace.policy import ELSEWHERE, reason_of
 from headrace.ports import Delivery, Ports, Randomness
 from headrace.reads import SharedReads
 from headrace.record import Record
@@ -79,7 +80,6 @@ class Work:
     lease: Lease | None
     trace: Trace
     conflicts: int = 0
-    remarks: Sequence[SagaChange] = ()
     is_head: bool = False
     """Whether its message group waits behind it already."""
 
@@ -146,6 +146,8 @@ class Pipeline:
         try:
             envelope = self._codec(delivery.queue).decode(delivery)
         except DecodeError as error:
+            if self._may_be_known_elsewhere(error, delivery):
+                return Retry(reason_of(error), ELSEWHERE, error=error)
             return DeadLetter(reason_of(error), error=error)
         with self.tracer.delivery(self.service.name, envelope.metadata, delivery) as trace:
             identify(envelope.metadata, trace.traceparent)
@@ -153,6 +155,12 @@ class Pipeline:
             outcome = await self._consume(envelope, delivery, trace)
             trace.ended(outcome)
             return outcome
+
+    def _may_be_known_elsewhere(self, error: DecodeError, delivery: Delivery) -> bool:
+        """Whether another worker of this service may take the message: while the first version
+        with a saga is deployed, those of the one before see its timers."""
+        last = delivery.receive_count >= self.service.queue_settings.max_receive_count - 1
+        return isinstance(error, UnknownSaga) and not last
 
     async def _consume(
         self, envelope: Envelope[Message], delivery: Delivery, trace: Trace
@@ -298,22 +306,28 @@ class Pipeline:
             if standing is None:
                 raise
             committed = Committed(standing, duplicate=True)
-        if not committed.duplicate:
-            self._tell(work)
+        self._tell(committed.record)
         if committed.record.outgoing:
             with work.trace.step("dispatch", work.consumer):
                 await self._outbox.dispatch(committed.record.outgoing)
         inbox.mark_done(committed.record)
         return Ack(duplicate=committed.duplicate)
 
-    def _tell(self, work: Work) -> None:
-        for remark in work.remarks:
+    def _tell(self, record: Record) -> None:
+        """Tell of what the record says until it is done: so whoever finds it after a process died
+        tells as well."""
+        if record.done or record.trail is None:
+            return
+        for remark in record.trail.remarks:
             self._told.saga(self.service.name, remark)
             if remark.status == "stuck":
                 logger.error(
-                    "The saga %s of %r is stuck, and waits for somebody: see `headrace saga show`.",
-                    work.consumer,
+                    "The saga %s.%s of %r is stuck, and waits for somebody (%s): see `headrace "
+                    "saga show`.",
+                    self.service.name,
+                    remark.saga,
                     remark.key,
+                    remark.reason,
                 )
 
     async def _committed(self, inbox: Inbox | Unrecorded, work: Work) -> Committed:
@@ -349,7 +363,6 @@ class Pipeline:
             outgoing = self._seal(work, effects.messages)
             _refuse_unrecorded(work.handler, effects)
             record = inbox.new_record(work.consumer, work.event_id, outgoing, effects.trail)
-            work.remarks = effects.remarks
             if effects.nothing and work.handler.pure and not is_redriven(work.delivery):
                 # To run again, and want nothing again, costs less than to remember this. Of what
                 # was sent back an operator wants to see that it is done. But it may want nothing

@@ -11,7 +11,6 @@ from headrace.errors import (
     CloudError,
     CommitError,
     DecodeError,
-    DefinitionError,
     HeadraceError,
     LeaseHeld,
     PoisonMessage,
@@ -24,6 +23,9 @@ from headrace.text import shown
 
 _EARLY_LOOKS: Final = 3
 """Receives after which a delivery comes again before the lease that it waits for is over."""
+
+ELSEWHERE: Final = timedelta(minutes=1)
+"""How long a message waits that a worker of another version may know, while that is deployed."""
 
 _LONGEST_LOOK: Final = timedelta(minutes=15)
 """Between two looks at a lease that is renewed again and again."""
@@ -51,10 +53,10 @@ class Policy:
     """Exception x receive count -> outcome.
 
     `dead_letter` are a service's own exceptions that no further attempt can help;
-    `PoisonMessage` always is one, and so is a `DefinitionError`: what is defined wrongly stays so
-    until other code is deployed, and then the letter can be redriven. Any other exception of a
-    handler is retried until the message was received `attempts` times, or its handler failed so
-    often under a lease; then it goes to the dead-letter queue with its reason.
+    `PoisonMessage` always is one. Any other exception of a handler is retried until the message
+    was received `attempts` times, or its handler failed so often under a lease; then it goes to the
+    dead-letter queue with its reason. So is a `DefinitionError`: while one version is deployed
+    after another, the next receive may be by code that defines it right.
     Failures of AWS and conflicts say nothing about the message, so they are retried for as long
     as the queue's redrive policy allows; a handler with `park=True` gives up just before that.
     """
@@ -99,7 +101,7 @@ class Policy:
 
     @property
     def _fatal(self) -> tuple[type[Exception], ...]:
-        return (PoisonMessage, *self.dead_letter, DecodeError, TooLarge, DefinitionError)
+        return (PoisonMessage, *self.dead_letter, DecodeError, TooLarge)
 
     def _decisive(self, error: Exception) -> Exception:
         """Of the exceptions in a group, which a `TaskGroup` raises, the one that decides."""
@@ -118,8 +120,7 @@ class Policy:
         named = " or ".join(cls.__name__ for cls in fatal)
         return [
             f"{named} goes to the dead-letter queue at once, and so do a body that cannot be "
-            "decoded, a message that is too large to be sent, and what only other code can mend: a "
-            "DefinitionError.",
+            "decoded, and a message that is too large to be sent.",
             "RetryLater comes again after the delay it names.",
             "Failures of AWS and conflicts come again until the queue's redrive policy acts.",
             f"Any other exception comes again, up to {self.attempts} attempts in all, then goes "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from zlib import crc32
 
 from headrace.envelope import Cancellation, Outgoing
+from headrace.observer import SagaChange
 from headrace.ports import AttributeValue, Item, ItemKey
 
 KEY_PREFIX: Final = "inbox#"
@@ -33,11 +34,13 @@ class Status(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Trail:
     """What a record tells of the history of something: the partition of the index that gathers it,
-    a `note` in JSON, and for how long it is told."""
+    a `note` in JSON, and for how long it is told. Observers are told of the `remarks` until it is
+    noted that they were."""
 
     pk: str
     note: str
     keep: timedelta = timedelta(0)
+    remarks: tuple[SagaChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class Record:
             item[f"{RELAY_INDEX}_pk"] = {"S": self.trail.pk}
             item[f"{RELAY_INDEX}_sk"] = {"S": moment(self.since)}
             item["note"] = {"S": self.trail.note}
+            if self.trail.remarks:
+                item["remarks"] = {"L": [_remark(each) for each in self.trail.remarks]}
         return item
 
     @classmethod
@@ -112,7 +117,7 @@ class Record:
             content=_text(item, "content"),
             relayed=relay["S"].rpartition("#")[0] if relay is not None and note is None else None,
             since=None if since is None else datetime.fromisoformat(since["S"]),
-            trail=None if relay is None or note is None else Trail(relay["S"], note),
+            trail=None if relay is None or note is None else _trail(relay["S"], note, item),
         )
 
 
@@ -142,6 +147,23 @@ def _shard_of(key: ItemKey) -> int:
 def _text(item: Item, name: str) -> str | None:
     value = item.get(name)
     return None if value is None else str(value["S"])
+
+
+def _trail(pk: str, note: str, item: Item) -> Trail:
+    remarks = (each["M"] for each in item.get("remarks", {"L": []})["L"])
+    return Trail(
+        pk,
+        note,
+        remarks=tuple(
+            SagaChange(r["saga"]["S"], r["key"]["S"], r["status"]["S"], _text(r, "reason"))
+            for r in remarks
+        ),
+    )
+
+
+def _remark(change: SagaChange) -> AttributeValue:
+    fields = asdict(change)
+    return {"M": {name: {"S": text} for name, text in fields.items() if text is not None}}
 
 
 def _dump(outgoing: Outgoing | Cancellation) -> AttributeValue:

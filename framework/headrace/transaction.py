@@ -33,7 +33,6 @@ from headrace.envelope import Cancellation
 from headrace.errors import ConditionNotMet, DefinitionError, HeadraceError, NoTable
 from headrace.events import Command, Message, contract_of
 from headrace.expressions import update_of
-from headrace.observer import SagaChange
 from headrace.ports import Action, Check, Condition, Delete, Item, ItemKey, Put, Update
 from headrace.record import Trail
 from headrace.text import shown
@@ -84,15 +83,13 @@ class Effects:
     """What a handler wants to happen, all of it or nothing.
 
     `conditional` are the items whose condition is the user's own: if it does not hold, nobody
-    interfered, and only the handler knows what to do instead. The `trail` is left in the record,
-    and of `remarks` observers are told once the commit stands.
+    interfered, and only the handler knows what to do instead. The `trail` is left in the record.
     """
 
     actions: Sequence[Action] = ()
     messages: Sequence[Wanted] = ()
     conditional: frozenset[ItemKey] = frozenset()
     trail: Trail | None = None
-    remarks: Sequence[SagaChange] = ()
 
     @property
     def nothing(self) -> bool:
@@ -121,7 +118,6 @@ class Transaction:
         self._slots: dict[ItemKey, _Slot] = {}
         self._messages: list[Wanted] = []
         self._trail: Trail | None = None
-        self._remarks: list[SagaChange] = []
         self._savepoints: list[_Savepoint] = []
         self._first_version = first_version(now)
         self._refused = refused
@@ -325,10 +321,6 @@ class Transaction:
         """Have the inbox record tell something of a history, as well."""
         self._trail = trail
 
-    def remark(self, change: SagaChange) -> None:
-        """Tell observers of something, once the commit stands."""
-        self._remarks.append(change)
-
     def close(self) -> Effects:
         """What is to be committed; afterwards the transaction takes nothing more."""
         self._open = False
@@ -338,7 +330,6 @@ class Transaction:
             messages=list(self._messages),
             conditional=frozenset(slot.key for slot in slots if slot.conditional),
             trail=self._trail,
-            remarks=tuple(self._remarks),
         )
 
     def _knows(self, key: ItemKey) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from headrace import Ack, DeadLetter, Entity, Service, Transaction
+from headrace import Ack, Entity, Retry, Service, Transaction
 from headrace.connection import connect
 from headrace.errors import ConditionNotMet, DefinitionError, HeadraceError
 from headrace.outcome import Outcome
@@ -636,7 +636,7 @@ async def test_an_idempotent_handler_that_writes_and_publishes_is_refused_with_a
         return CrateSeen()
 
     outcome = await idempotent(depot, act, bus)
-    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome, Retry)
     assert isinstance(outcome.error, DefinitionError)
     assert "leave idempotent=True out" in outcome.reason
     assert (depot.items(), bus.notes) == ([], [])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from headrace import (
+    DeadLetter,
     Delivery,
     Entity,
     Event,
@@ -22,7 +23,7 @@ from headrace import (
     Service,
     Transaction,
 )
-from headrace.dead_letter import NOTE_ATTRIBUTE, Note
+from headrace.dead_letter import NOTE_ATTRIBUTE, Note, note
 from headrace.dlq.moving import move_all
 from headrace.dlq.redrive import Plan, redriving
 from headrace.errors import DefinitionError, Throttled, Unreachable
@@ -877,3 +878,31 @@ class _Failing:
             raise self._error("No answer came back.")
         self._answers -= self._answers > 0
         return await getattr(self._inner, self._method)(*args, **kwargs)
+
+
+@timeless
+async def test_a_letter_whose_place_was_kept_is_parked_in_it_when_it_comes_back_too_early() -> None:
+    station = Station(broken={("a", 1)})
+    await station.come("a", 1)
+    await station.work()
+    await station.come("a", 2, 3)
+    store: Any = _Failing(station.cloud.store, "transact", error=Throttled)
+    async with running(station.service, replace(station.cloud.ports, store=store)) as pipeline:
+        second = await station.received("a", receive_count=10)
+        outcome = await pipeline.consume(second)
+    assert isinstance(outcome, DeadLetter)
+    noted = {NOTE_ATTRIBUTE: note(second, outcome, station.cloud.clock.now())}
+    letter = QueueEntry(second.body, group_id="a", deduplication_id="2", attributes=noted)
+    await station.cloud.queues.send("station-track-dlq.fifo", [letter])
+    await station.cloud.queues.delete(station.queue, [second.receipt_handle])
+    await station.work()
+
+    station.broken.clear()
+    assert await move_all(
+        MemoryMoves(station.cloud.queues), "station-track-dlq.fifo", station.queue
+    )
+    await station.work()
+    await station.replay("a")
+
+    assert await station.numbers("a") == {"a": [1, 2, 3]}
+    assert station.letters == []

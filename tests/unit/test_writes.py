@@ -1339,7 +1339,7 @@ async def test_a_service_without_a_table_has_none_to_write_to(depot: Depot, meth
 
     async with depot.pipeline() as pipeline:
         outcome = await pipeline.consume(depot.delivery())
-    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome, Retry)
     assert isinstance(outcome.error, NoTable)
 
 

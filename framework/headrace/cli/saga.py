@@ -225,7 +225,9 @@ async def _done(
         if asks and not await agreed(question(item, action)):
             print("Nothing was done.")
             return True
-        answer = await sagas.intervene(saga, key, action, by=by, why=why, patience=patience)
+        answer = await sagas.intervene(
+            saga, key, action, by=by, why=why, step=item.stuck, patience=patience
+        )
     return _told(answer, given, saga, key, patience)
 
 

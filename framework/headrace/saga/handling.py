@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
@@ -15,13 +15,14 @@ from headrace.envelope import Metadata
 from headrace.errors import DefinitionError, PoisonMessage, RetryLater
 from headrace.events import Message
 from headrace.observer import SagaChange
+from headrace.policy import ELSEWHERE
 from headrace.ports import Delivery
 from headrace.record import Trail
 from headrace.saga.definition import Definition
 from headrace.saga.item import SagaItem, item_of, progress_of, trail_of
 from headrace.saga.machine import Transition, answered, begin, intervened, woken
 from headrace.saga.messages import SagaIntervention, SagaTimer, Signals, signals_of
-from headrace.saga.progress import Progress, Timer
+from headrace.saga.progress import Progress, Status, Timer
 from headrace.service import Argument, Handler, Service
 from headrace.transaction import Transaction
 
@@ -40,10 +41,6 @@ _ARGUMENTS: Final = MappingProxyType(
 )
 
 
-ELSEWHERE: Final = timedelta(minutes=1)
-"""How long a message waits for a worker of another version."""
-
-
 class UnknownVersion(PoisonMessage):
     """A saga in flight was begun by a version that this code does not have."""
 
@@ -54,7 +51,7 @@ class SagaHandler:
     def __init__(self, service: Service, name: str) -> None:
         self.name = name
         self.service = service
-        self.signals: Signals = signals_of(service.name)
+        self.signals: Signals = signals_of(service.name, name)
         self.versions: dict[int, Definition] = {}
 
     @property
@@ -97,8 +94,6 @@ class SagaHandler:
         self, message: Message, tx: Transaction, metadata: Metadata, delivery: Delivery
     ) -> None:
         """Apply one message to the saga that it is for."""
-        if isinstance(message, (SagaTimer, SagaIntervention)) and message.saga != self.name:
-            return
         key = self.key_of(message)
         item = await tx.get(SagaItem, self.consumer, key)
         if item is None:
@@ -113,8 +108,8 @@ class SagaHandler:
         self._carry_out(key, definition, transition, message, tx, metadata, ignored=ignored)
 
     async def _begin(self, key: str, message: Message, tx: Transaction, metadata: Metadata) -> None:
-        definition = self.newest
-        if type(message) not in definition.starts_on:
+        definition = self._begins_with(type(message))
+        if definition is None:
             # Long over, or never begun: an answer on the bus may be for somebody else's work.
             if not isinstance(message, SagaTimer):
                 logger.info(
@@ -133,7 +128,6 @@ class SagaHandler:
                 f"of the {type(message).__name__}, {held!r}: its answers would not find it."
             )
         tx.put(item_of(self.consumer, key, definition, transition.progress, tx.now))
-        tx.remark(SagaChange(self.name, key, "started", None))
         self._carry_out(key, definition, transition, message, tx, metadata, ignored=False)
 
     def _carry_out(
@@ -153,9 +147,6 @@ class SagaHandler:
         if transition.arm is not None:
             self._arm(key, transition.arm, tx)
         after = transition.progress
-        if transition.became is not None and transition.became.value != "running":
-            reason = after.trouble or after.reason
-            tx.remark(SagaChange(self.name, key, transition.became.value, reason))
         if transition.changes:
             note = {
                 "turn": after.turn,
@@ -172,8 +163,22 @@ class SagaHandler:
                     trail_of(self.consumer, key),
                     orjson.dumps(note, option=orjson.OPT_UTC_Z).decode(),
                     definition.retention,
+                    tuple(self._remarks(key, transition)),
                 )
             )
+
+    def _remarks(self, key: str, transition: Transition) -> Iterator[SagaChange]:
+        after = transition.progress
+        if after.turn == 1 and transition.became is not None:
+            yield SagaChange(self.name, key, "started", None)
+        if transition.became not in (None, Status.RUNNING):
+            reason = after.trouble or after.reason
+            yield SagaChange(self.name, key, str(transition.became), reason)
+
+    def _begins_with(self, message: type[Message]) -> Definition | None:
+        """The newest version that begins with such a message: an older one may still come."""
+        beginning = [n for n, version in self.versions.items() if message in version.starts_on]
+        return self.versions[max(beginning)] if beginning else None
 
     def _arm(self, key: str, timer: Timer, tx: Transaction) -> None:
         command = self.signals.timer(saga=self.name, key=key, turn=timer.turn, at=timer.at)
@@ -228,6 +233,12 @@ class SagaHandler:
 
 def register(service: Service, definition: Definition) -> None:
     """Have a service run a saga, beside other versions of it. Raises `DefinitionError`."""
+    if definition.retention <= service.redelivery_horizon:
+        raise DefinitionError(
+            f"The saga {definition.cls.__name__} is kept for {definition.retention.days} days, and "
+            f"a message may come again within {service.redelivery_horizon.days}: an answer that is "
+            "later would be for an unknown saga. Make retention longer."
+        )
     if service.table is None:
         raise DefinitionError(
             f"The saga {definition.cls.__name__} is kept in the table of {service.name!r}, which "
@@ -247,5 +258,7 @@ def _apply(definition: Definition, before: Progress, message: Message, now: date
     if isinstance(message, SagaTimer):
         return woken(definition, before, message.turn, now)
     if isinstance(message, SagaIntervention):
-        return intervened(definition, before, message.action, message.by, message.why, now)
+        return intervened(
+            definition, before, message.action, message.by, message.why, now, message.step
+        )
     return answered(definition, before, message, now)

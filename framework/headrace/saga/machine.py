@@ -113,12 +113,21 @@ def woken(definition: Definition, progress: Progress, timer: int, now: datetime)
 
 
 def intervened(
-    definition: Definition, progress: Progress, action: Action, by: str, why: str, now: datetime
+    definition: Definition,
+    progress: Progress,
+    action: Action,
+    by: str,
+    why: str,
+    now: datetime,
+    step: str | None = None,
 ) -> Transition:
-    """What an operator wants. What cannot be had is said in the history, and changes nothing."""
+    """What an operator wants, of the `step` that they have seen it stuck at. What cannot be had is
+    said in the history, and changes nothing."""
     turn = _Turn(definition, progress, now)
     said = f"{action.value} by {by}" + (f": {why}" if why else "")
     refusal = turn.refusal(action)
+    if refusal is None and step is not None and progress.stuck not in (None, step):
+        refusal = f"it is stuck at {progress.stuck} by now, and not at {step}"
     if refusal is not None:
         return turn.ignored(f"{said}, and is refused: {refusal}")
     turn.tell(said)
@@ -249,13 +258,25 @@ class _Turn:
             if pivot is not None and not self._can_turn_back():
                 return f"{pivot.name} is done, and there is no way back"
             return None
-        return None if self._stuck else "it is not stuck"
+        if self._stuck:
+            return None
+        return None if action is Action.RESUME and self._is_overdue() else "it is not stuck"
+
+    def _is_overdue(self) -> bool:
+        """Whether something is due, and the timer for it did not come."""
+        dues = [step.due for step in self._steps.values() if step.due is not None]
+        return any(due <= self.now for due in dues)
 
     def intervene(self, action: Action, said: str) -> None:
         if action is Action.COMPENSATE:
             self._turn_back(said)
             return
-        step = self.definition.steps[str(self._stuck)]
+        if self._stuck is None:
+            self.tell("its timer is overdue")
+            self.timer = None
+            self.wake()
+            return
+        step = self.definition.steps[self._stuck]
         self._stuck = None
         if action is Action.SKIP:
             forward = self._direction is Direction.FORWARD
@@ -299,7 +320,7 @@ class _Turn:
             due = None if step.timeout is None else self.now + step.timeout
             before = self._at(step)
             self._steps[step.name] = replace(
-                before, status=StepStatus.SENT, attempt=attempt, due=due
+                before, status=StepStatus.SENT, attempt=attempt, due=due, exhausted=False
             )
             self.tell(f"{step.name} sent{_nth(attempt)}")
 
@@ -461,7 +482,8 @@ class _Turn:
         set_before = self.timer
         if set_before is not None and wanted is not None:
             right = set_before.at == wanted or (set_before.at < wanted and not set_before.scheduled)
-            if right:
+            # One whose time is over is on its way, or a dead letter: who would know?
+            if right and set_before.at > self.now:
                 return None, None
         called_off = set_before.turn if set_before and set_before.scheduled else None
         self.timer = None
@@ -503,15 +525,14 @@ class _Turn:
 
     def _get_stuck(self, step: Step, reason: str) -> None:
         self._stuck, self._trouble = step.name, reason
-        self._steps[step.name] = replace(self._at(step), due=None)
+        self._steps[step.name] = replace(self._at(step), due=None, exhausted=True)
         self.tell(f"stuck: {reason}")
 
     def _see_who_is_exhausted(self) -> None:
         """Several steps may be, side by side: when one is not stuck any more, the next one is."""
         for step in self.definition.steps.values():
             now = self._at(step)
-            exhausted = now.status in _ON_ITS_WAY and now.due is None and step.timeout is not None
-            if exhausted and self._stuck is None:
+            if now.exhausted and self._stuck is None:
                 self._get_stuck(step, f"{step.name} is exhausted")
 
     def _unstick(self, step: Step) -> None:

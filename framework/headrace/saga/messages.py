@@ -21,37 +21,42 @@ class SagaTimer(Command):
 
 
 class SagaIntervention(Command):
-    """An operator wants something of a saga; `by` and `why` stand in its history."""
+    """An operator wants something of a saga, and saw it stuck at a `step`; `by` and `why` stand in
+    its history."""
 
     saga: str
     key: str
     action: Action
     by: str
     why: str = ""
+    step: str | None = None
 
 
 class Signals(NamedTuple):
-    """The two, for one service."""
+    """The two, for one saga of one service."""
 
     timer: type[SagaTimer]
     intervention: type[SagaIntervention]
 
 
-_known: dict[str, Signals] = {}
+_known: dict[tuple[str, str], Signals] = {}
 
 
-def signals_of(service: str) -> Signals:
-    """The commands by which the sagas of a service are woken and mended."""
-    if service not in _known:
-        _known[service] = Signals(_owned(SagaTimer, service), _owned(SagaIntervention, service))
-    for cls in _known[service]:
+def signals_of(service: str, saga: str) -> Signals:
+    """The commands by which a saga of a service is woken and mended. They have names of their own:
+    where a worker does not know the saga, it must not take them for handled."""
+    known = _known.get((service, saga))
+    if known is None:
+        timer, intervention = (_owned(cls, service, saga) for cls in (SagaTimer, SagaIntervention))
+        known = _known[service, saga] = Signals(timer, intervention)
+    for cls in known:
         # Again, as a test may have forgotten all names that were added inside it.
         registry.add(cls, contract_of(cls))
-    return _known[service]
+    return known
 
 
-def _owned(base: Any, service: str) -> Any:
-    name = f"{base.__name__}.{service}"
+def _owned(base: Any, service: str, saga: str) -> Any:
+    name = f"{base.__name__}.{service}.{saga}"
     return new_class(
         base.__name__,
         (base,),

@@ -180,6 +180,7 @@ class Sagas:
         *,
         by: str,
         why: str = "",
+        step: str | None = None,
         patience: timedelta = PATIENCE,
     ) -> Answer:
         """Have a worker do something with a saga, and wait for as long as `patience` until it has.
@@ -187,17 +188,26 @@ class Sagas:
         Raises `HeadraceError` for a saga that is not there, and `CloudError`.
         """
         handler = self.named(saga)
-        await self.get(saga, key)
-        id = await self._send(handler, key, action, by, why)
+        seen = await self.get(saga, key)
+        # It may be stuck at another step by the time that this is read.
+        id = await self._send(handler, key, action, by, why, step or seen.stuck)
         entry = await self._done(handler, id, patience)
         refused = entry is not None and entry.ignored
         return Answer(id, self._service.name, entry, refused)
 
-    async def _send(self, handler: SagaHandler, key: str, action: Action, by: str, why: str) -> str:
+    async def _send(
+        self,
+        handler: SagaHandler,
+        key: str,
+        action: Action,
+        by: str,
+        why: str,
+        step: str | None,
+    ) -> str:
         """Send the command to the service itself; its id."""
         id = str(self._ports.randomness.uuid())
         command = handler.signals.intervention(
-            saga=handler.name, key=key, action=action, by=by, why=why
+            saga=handler.name, key=key, action=action, by=by, why=why, step=step
         )
         sealed = seal(command, root_metadata(command, id=id, now=self._ports.clock.now()))
         send = partial(self._ports.queues.send, self._service.name)

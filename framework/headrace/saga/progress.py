@@ -57,6 +57,7 @@ class StepProgress:
     due: datetime | None = None
     place: int = 0
     unanswered: bool = False
+    exhausted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,6 +369,23 @@ def test_an_operator_cannot_have_it_undone_after_the_point_of_no_return() -> Non
     assert "no way back" in log.changed[0]
 
 
+def test_a_step_that_is_skipped_is_the_one_that_was_seen() -> None:
+    log = Log.begun().hears(BerthBooked, ShipSailed).exhausted()
+    before = log.at
+    log.told(Action.SKIP, "announce")
+    assert log.at is before
+    assert "stuck at log by now, and not at announce" in log.changed[0]
+    assert log.told(Action.SKIP, "log").at.ended
+
+
+def test_an_operator_may_wake_one_whose_timer_never_came() -> None:
+    log = Log.begun().hears(BerthBooked, ShipSailed)
+    log.now += timedelta(minutes=2)
+    log.told(Action.RESUME)
+    assert log.status("log") is StepStatus.PAUSED
+    assert "its timer is overdue" in log.changed
+
+
 # --- timers ------------------------------------------------------------------------------
 
 
@@ -381,6 +398,18 @@ def test_one_timer_serves_steps_that_follow_one_another() -> None:
     assert log.at.timer is timer
     log.hears(ShipSailed)
     assert log.at.timer is timer
+
+
+def test_a_timer_that_is_overdue_is_set_anew_by_whatever_comes() -> None:
+    """It may be a dead letter, and nobody else would wake the saga."""
+    log = Log.begun()
+    lost = log.at.timer
+    assert lost is not None
+    log.now = lost.at + timedelta(hours=3)
+    log.hears(BerthBooked)
+    timer = log.at.timer
+    assert timer is not None
+    assert timer.turn != lost.turn
 
 
 def test_a_saga_that_is_over_wants_no_timer() -> None:

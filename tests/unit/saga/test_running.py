@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from headrace import Ack, Command, Entity, Event, Service, Transaction
+from headrace import Ack, Command, DeadLetter, Entity, Event, Retry, Service, Transaction
 from headrace.errors import Unreachable
 from headrace.observer import Observer, SagaChange
 from headrace.pipeline import running
-from headrace.ports import EntryFailure, QueueEntry, Queues
+from headrace.ports import Action, EntryFailure, QueueEntry, Queues, Store
 from headrace.saga import Retries, Saga, Status, step
+from headrace.saga.messages import signals_of
 from headrace.testing import delivery_of, memory_ports
 from headrace.testing.harness import Harness, harness
 from headrace.topology.derive import topology
@@ -291,6 +292,104 @@ async def test_a_timer_whose_commands_were_not_sent_sends_them_when_it_comes_aga
         assert await pipeline.consume(timer) == Ack(duplicate=True)
     after = [entry.body for entry in cloud.queues.peek("halls")]
     assert [("ReturnHall" in body) for body in after if body not in before] == [True]
+
+
+async def test_a_saga_whose_end_was_not_told_is_told_of_when_its_message_comes_again() -> None:
+    told: list[str] = []
+
+    class Listener(Observer):
+        def saga(self, service: str, change: SagaChange) -> None:
+            told.append(change.status)
+
+    cloud = memory_ports()
+    cloud.provision(topology(couple, halls, bakers))
+    mute = replace(cloud.ports, queues=_Mute(cloud.queues), store=_Deaf(cloud.store))
+    begun = delivery_of(WeddingSet(couple="A&B"), "couple")
+    async with running(couple, mute) as dying:
+        await dying.consume(begun)
+    async with running(couple, cloud.ports, Listener()) as pipeline:
+        await pipeline.consume(begun)
+        await pipeline.consume(begun)
+    assert told == ["started"]
+
+
+async def test_a_timer_that_no_saga_here_knows_waits_for_a_worker_that_does() -> None:
+    """While the version with the first saga is deployed, workers without it share its queue."""
+    cloud = memory_ports()
+    other = Service("couple", bus="wedding")
+
+    @other.on(WeddingReady)
+    async def dance(event: WeddingReady) -> None: ...
+
+    cloud.provision(topology(other))
+    timer = signals_of("couple", "wedding").timer(saga="wedding", key="A&B", turn=1, at=NEVER)
+    delivery = delivery_of(timer, "couple")
+    async with running(other, cloud.ports) as pipeline:
+        assert isinstance(await pipeline.consume(delivery), Retry)
+        last = replace(delivery, receive_count=9)
+        assert isinstance(await pipeline.consume(last), DeadLetter)
+
+
+class PartyAsked(Event, source="saga.couple"):
+    couple: str
+
+
+class PartyWished(Event, source="saga.couple"):
+    couple: str
+
+
+async def test_an_event_that_only_an_older_version_begins_with_begins_that() -> None:
+    """It may have waited in a queue while the newer one was deployed."""
+    hosts = Service("hosts", bus="wedding")
+
+    class Party(Saga, service=hosts, starts_on=PartyAsked, key="couple"):
+        couple: str
+
+        @classmethod
+        def begin(cls, event: PartyAsked) -> Party:
+            return cls(couple=event.couple)
+
+        @step(done=HallRented, timeout=A_DAY)
+        def hall(self) -> RentHall:
+            return RentHall(couple=self.couple, guests=1)
+
+    class LaterParty(
+        Saga, service=hosts, starts_on=PartyWished, key="couple", name="party", version=2
+    ):
+        couple: str
+
+        @classmethod
+        def begin(cls, event: PartyWished) -> LaterParty:
+            return cls(couple=event.couple)
+
+        @step(done=CakeBaked, timeout=A_DAY)
+        def cake(self) -> BakeCake:
+            return BakeCake(couple=self.couple)
+
+    async with harness(hosts) as aws:
+        await aws.publish(PartyAsked(couple="A&B"))
+        await aws.publish(PartyWished(couple="C&D"))
+        await aws.settled()
+        assert aws.saga(Party, "A&B").status is Status.RUNNING
+        assert aws.saga(LaterParty, "C&D").status is Status.RUNNING
+        assert len(aws.sent(RentHall)) == len(aws.sent(BakeCake)) == 1
+
+
+NEVER = datetime(2099, 1, 1, tzinfo=UTC)
+
+
+class _Deaf:
+    """A table that takes what it is given, and does not say so."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def transact(self, actions: Sequence[Action], *, token: str) -> None:
+        await self._store.transact(actions, token=token)
+        raise Unreachable("No answer.")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 class _Mute:

@@ -227,8 +227,8 @@ class Log:
             self.wakes()
         raise AssertionError("it wakes for ever")
 
-    def told(self, action: Action) -> Log:
-        return self.take(intervened(DEFINITION, self.at, action, "ahab", "", self.now))
+    def told(self, action: Action, step: str | None = None) -> Log:
+        return self.take(intervened(DEFINITION, self.at, action, "ahab", "", self.now, step))
 
     def take(self, transition: Transition) -> Log:
         self.last = transition
