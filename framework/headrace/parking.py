@@ -271,10 +271,14 @@ class Parking:
         if "reason" not in standing.item or "reason" in items[0]:
             # The process died, or was not answered, before the delete.
             return True
-        # Only its place was kept, as it was a dead letter; now it comes back to wait in it.
-        puts[0] = replace(puts[0], condition=Condition("attribute_exists(reason)"))
-        again = await self._unless_standing([Check(key, blocked), *puts])
-        return again is None or not again.first
+        return await self._park_in_place(Check(key, blocked), puts)
+
+    async def _park_in_place(self, blocked: Check, puts: Sequence[Put]) -> bool:
+        """The same for one of which only the place was kept, as it was a dead letter: now it comes
+        back, and waits there."""
+        first = replace(puts[0], condition=Condition("attribute_exists(reason)"))
+        standing = await self._unless_standing([blocked, first, *puts[1:]])
+        return standing is None or not standing.first
 
     async def _unless_standing(self, actions: Sequence[Action]) -> _Standing | None:
         """Write all of it, unless a condition does not hold: then which."""

@@ -253,6 +253,7 @@ briefly = tower("briefly", ring, lease=timedelta(seconds=1))
 chronicle = Service("chronicle", bus="crash")
 
 pealing = tower_without_handler("pealing")
+dozing = tower_without_handler("dozing")
 
 
 class Peal(Saga, service=pealing, starts_on=RopePulled, key="pull", name="ring"):
@@ -283,3 +284,17 @@ async def keep(event: BellRang | WriteDown) -> None: ...
 
 @chronicle.on(Toll, idempotent=True)
 async def stay_silent(command: Toll) -> None: ...
+
+
+class Doze(Saga, service=dozing, starts_on=BellTolled, key="pull", name="ring"):
+    """Nothing ever begins one, so no answer finds it."""
+
+    pull: str
+
+    @classmethod
+    def begin(cls, event: BellTolled) -> Doze:
+        return cls(pull=event.pull)
+
+    @step(done=RopePulled, timeout=A_MOMENT)
+    def toll(self) -> Toll:
+        return Toll(pull=self.pull)

@@ -130,6 +130,13 @@ SCENARIOS: Final = (
         goes_wrong=always(lost(*COMMITS)),
         writes=False,
     ),
+    Scenario(
+        "an answer for a saga that nobody knows",
+        bells.dozing,
+        recorded=False,
+        writes=False,
+        says=False,
+    ),
     # --- what was there before ---
     Scenario("a duplicate", before=[always(down("delete"))]),
     Scenario(
@@ -325,6 +332,8 @@ SCENARIOS: Final = (
 
 UNREACHED: Final[Mapping[str, str]] = {
     "headrace.inbox:Inbox.pending": "The relay reads the index; no delivery passes there.",
+    "headrace.parking:Parking._park": "Its other await is passed; this one leads to the next.",
+    "headrace.parking:Parking._park_in_place": "An operator has to send a letter back for it.",
     "headrace.settle:_Orders.give": "Waits once a thousand deletes are on their way.",
 }
 """Functions on the path that no scenario passes, each with the reason."""
