@@ -39,7 +39,7 @@ def unconditional_claim(patch: Patch) -> None:
 def record_expires_early(patch: Patch) -> None:
     """A record is forgotten while its message can still come again."""
 
-    def soon(self: inbox.Inbox) -> int:
+    def soon(self: inbox.Inbox, trail: object = None) -> int:
         return int((self._clock.now() + timedelta(seconds=5)).timestamp())
 
     patch.setattr(inbox.Inbox, "_expiry", soon)
