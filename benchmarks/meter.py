@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
@@ -22,7 +22,9 @@ from headrace.ports import (
     Ports,
     Put,
     QueueDepth,
+    QueueEntry,
     Queues,
+    Scheduler,
     Store,
     Update,
 )
@@ -51,6 +53,7 @@ class Meter:
             queues=_Queues(ports.queues, self),
             bus=_Bus(ports.bus, self),
             store=_Store(ports.store, self),
+            scheduler=_Scheduler(ports.scheduler, self),
         )
 
 
@@ -95,6 +98,20 @@ class _Bus:
     async def require(self, bus: str) -> None:
         # Once for each process, not for each message.
         await self._bus.require(bus)
+
+
+class _Scheduler:
+    def __init__(self, scheduler: Scheduler, meter: Meter) -> None:
+        self._scheduler = scheduler
+        self._calls = meter.calls
+
+    async def schedule(self, name: str, at: datetime, queue: str, entry: QueueEntry) -> None:
+        self._calls["CreateSchedule"] += 1
+        await self._scheduler.schedule(name, at, queue, entry)
+
+    async def cancel(self, name: str) -> None:
+        self._calls["DeleteSchedule"] += 1
+        await self._scheduler.cancel(name)
 
 
 class _Store:

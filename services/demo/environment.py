@@ -5,12 +5,26 @@ from __future__ import annotations
 import os
 from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import Final
+
+MAIL: Final = "mail"
+PAYMENTS: Final = "payments"
+"""What the services write for the world outside, in the folder of a run."""
 
 
-def write_mail_into(folder: Path) -> None:
-    """Mail goes to files, whatever mail server the shell names."""
+def write_into(folder: Path) -> None:
+    """Mail goes to files, whatever mail server the shell names, and the bank keeps its book
+    beside them."""
     os.environ.pop("MAIL_URL", None)
-    os.environ["MAIL_DIR"] = str(folder)
+    os.environ["MAIL_DIR"] = str(folder / MAIL)
+    os.environ["PAYMENTS_DIR"] = str(folder / PAYMENTS)
+
+
+def wait_for_answers(seconds: float) -> None:
+    """How long a checkout waits for each, where the shell does not say. It counts for processes
+    that are started later, and here only before `services.order.saga` is imported."""
+    if not os.environ.get("SHOP_ANSWER_SECONDS"):
+        os.environ["SHOP_ANSWER_SECONDS"] = f"{seconds:g}"
 
 
 def forget_aws() -> None:

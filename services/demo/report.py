@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -11,9 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from services.demo.found import Found, Why
 from services.demo.script import Script
 from services.demo.verdict import Check, Verdict
 from services.demo.watch import Watch
+from services.order.local_gateway import PaymentStatus
 from services.order.model import OrderStatus
 
 
@@ -82,18 +84,27 @@ def _outcomes(verdict: Verdict, script: Script) -> Table:
         "orders": len(found.orders),
         "  by command": len(script.commands),
         "  through the storefront": len(script.checkouts),
-        "confirmed": len(found.with_status(OrderStatus.CONFIRMED)),
-        "cancelled": len(found.with_status(OrderStatus.CANCELLED)),
+        **outcomes(found),
         "mails": found.mails.total(),
         "pieces in stock before": sum(script.sample.stock.values()),
-        "pieces in stock now": sum(item.available for item in found.stock.values() if item),
+        "  taken for confirmed orders": found.taken,
+        "  in stock now": found.pieces,
     }
-    table = titled_table("What became of it", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, number in rows.items():
-        table.add_row(name, f"{number:,}")
-    return table
+    return numbers("What became of it", rows)
+
+
+def outcomes(found: Found) -> dict[str, int]:
+    """How orders ended, and the money for them."""
+    confirmed = found.with_status(OrderStatus.CONFIRMED)
+    return {
+        "confirmed": len(confirmed),
+        "  paid": sum(order.total > 0 for order in confirmed),
+        "  free": sum(not order.total for order in confirmed),
+        "cancelled": len(found.with_status(OrderStatus.CANCELLED)),
+        **{f"  {why}": found.cancelled(why) for why in Why},
+        "payments, as the bank has them": len(found.payments),
+        **{f"  {status}": found.paid(status) for status in PaymentStatus if found.paid(status)},
+    }
 
 
 def _letters(verdict: Verdict) -> Table:
@@ -112,6 +123,16 @@ def checks_table(checks: Sequence[Check]) -> Table:
     for check in checks:
         mark = Text("wrong", style="bold red") if check.wrong else Text("ok", style="green")
         table.add_row(mark, Text(check.name))
+    return table
+
+
+def numbers(title: str, rows: Mapping[str, int]) -> Table:
+    """A table of counts; those that are part of another are indented."""
+    table = titled_table(title, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, number in rows.items():
+        table.add_row(name, f"{number:,}")
     return table
 
 

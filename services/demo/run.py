@@ -14,9 +14,10 @@ from headrace.errors import HeadraceError
 from headrace.hosts.local import local_aws
 from headrace.hosts.worker import run_worker
 from headrace.ports import Ports
+from services.demo.found import look, until_over
 from services.demo.report import progress_of
 from services.demo.script import BAD_MESSAGES, Script, place_orders, restock, reuse_an_order_id
-from services.demo.verdict import Verdict, judge, look, until_empty
+from services.demo.verdict import Verdict, judge
 from services.demo.watch import Watch, missing
 from services.inventory.app import inventory
 from services.notification.app import notification
@@ -39,7 +40,7 @@ class Ended:
 
 
 async def run(
-    script: Script, watch: Watch, *, emulator: str, limit: float, mail: Path, console: Console
+    script: Script, watch: Watch, *, emulator: str, limit: float, folder: Path, console: Console
 ) -> Ended:
     """Start an emulator and the services, send what the script says, and await its end for
     `limit` seconds. Raises `Stopped` at a signal, and `HeadraceError` when something does not
@@ -50,7 +51,7 @@ async def run(
             started = perf_counter()
             unfinished = await _play(ports, script, watch, limit, console)
             seconds = perf_counter() - started
-            found = await look(ports, script.sample, SERVICES, mail)
+            found = await look(ports, script.sample, SERVICES, folder, over=not unfinished)
             return Ended(judge(script, watch, found), seconds, unfinished)
 
 
@@ -79,12 +80,13 @@ async def _play(ports: Ports, script: Script, watch: Watch, limit: float, consol
 async def _act(ports: Ports, script: Script, watch: Watch) -> None:
     await restock(ports, script.sample)
     await watch.until(lambda: watch.done(inventory.name) == len(script.sample.stock))
-    await place_orders(ports, script)
+    await place_orders(ports, script, watch)
     # Not before: of two commands with one order id, the first to come is the order.
     await watch.until(lambda: script.reused.order_id in watch.placed)
     await reuse_an_order_id(ports, script)
     await watch.until(lambda: not _missing(script, watch))
-    await until_empty(ports, [queue for service in SERVICES for queue in service.queues])
+    queues = [queue for service in SERVICES for queue in service.queues]
+    await until_over(ports, script.sample, queues)
 
 
 def _missing(script: Script, watch: Watch) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from headrace.client import send
 from headrace.errors import Refused
@@ -12,11 +14,15 @@ from headrace.ports import Ports, QueueEntry
 from schemas.inventory import RestockItem
 from schemas.values import Customer
 from services.demo.sample import DemoOrder, Sample
+from services.demo.watch import Watch
 from services.order.app import order as order_service
 
 BUS = order_service.bus
 BAD_MESSAGES = 2
 NOT_JSON = "order: 2 espresso cups, please\n-- \nsent from my phone"
+ON_THEIR_WAY: Final = 12
+"""Orders that have not ended, at a time: an answer that waits in a long queue is not in time."""
+_BATCH: Final = 5
 SOMEBODY_ELSE = Customer(name="Somebody Else", email="somebody.else@example.com")
 
 
@@ -33,12 +39,15 @@ class Script:
 
     @property
     def commands(self) -> Sequence[DemoOrder]:
-        first, *rest = self.sample.orders
-        return [first, *(order for order in rest if order.via == "command")]
+        return [order for order in self.sample.orders if self.is_command(order)]
 
     @property
     def checkouts(self) -> Sequence[DemoOrder]:
-        return [order for order in self.sample.orders[1:] if order.via == "storefront"]
+        return [order for order in self.sample.orders if not self.is_command(order)]
+
+    def is_command(self, order: DemoOrder) -> bool:
+        """Whether it does not come through the storefront; the first order never does."""
+        return order.via == "command" or order is self.sample.orders[0]
 
     @property
     def doubled_id(self) -> str:
@@ -60,13 +69,28 @@ async def restock(ports: Ports, sample: Sample) -> None:
     await send(ports, stock, bus=BUS)
 
 
-async def place_orders(ports: Ports, script: Script) -> None:
-    """Every order, by command or through the storefront; one command twice; and one message
-    that is no JSON among them."""
-    commands = [*script.commands, script.commands[0]]
+async def place_orders(ports: Ports, script: Script, watch: Watch) -> None:
+    """Every order, by command or through the storefront, as fast as orders end; the first command
+    twice; and one message that is no JSON among them."""
+    orders = script.sample.orders
+    for start in range(0, len(orders), _BATCH):
+        await watch.until(partial(_has_room, watch, start))
+        await _place(ports, script, orders[start : start + _BATCH])
+
+
+def _has_room(watch: Watch, sent: int) -> bool:
+    return sent + _BATCH - len(watch.ended) <= ON_THEIR_WAY
+
+
+async def _place(ports: Ports, script: Script, orders: Sequence[DemoOrder]) -> None:
+    commands = [order for order in orders if script.is_command(order)]
+    checkouts = [order for order in orders if not script.is_command(order)]
+    begins = script.sample.orders[0] in orders
+    if begins:
+        commands.append(commands[0])
     await asyncio.gather(
-        _send_text(ports, NOT_JSON),
-        send(ports, [order.as_checkout() for order in script.checkouts], bus=BUS),
+        *([_send_text(ports, NOT_JSON)] if begins else []),
+        send(ports, [order.as_checkout() for order in checkouts], bus=BUS),
         send(
             ports,
             [order.as_command() for order in commands],

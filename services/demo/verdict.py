@@ -1,61 +1,31 @@
-"""Whether the run was right: read from tables, queues and mail, not from what was observed."""
+"""Whether a run was right."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from email import message_from_bytes
-from pathlib import Path
+from typing import Final
 
-from headrace.client import read
-from headrace.dead_letter import NOTE_ATTRIBUTE
-from headrace.limits import SQS_BATCH_ENTRIES
-from headrace.ports import Delivery, Ports, QueueDepth
-from headrace.service import Service
-from headrace.topology.model import dead_letter_queue
+from headrace.saga.progress import Status
+from services.demo.found import Found
 from services.demo.sample import Sample
 from services.demo.script import BAD_MESSAGES, Script
 from services.demo.watch import Watch
-from services.inventory.app import inventory
-from services.inventory.model import Stock, wanted
-from services.notification.mail import ORDER_HEADER
-from services.order.app import order as order_service
+from services.inventory.model import ReservationStatus, wanted
+from services.order.local_gateway import Payment, PaymentStatus
 from services.order.model import Order, OrderIdReused, OrderStatus
+from services.order.payments import payment_key
 
-_LOOK_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A message in a dead-letter queue, and what its note says."""
-
-    queue: str
-    reason: str
-    error: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What stands in the tables, the queues and the mail folder after the run."""
-
-    orders: Mapping[str, Order | None]
-    stock: Mapping[str, Stock | None]
-    mails: Counter[str]
-    letters: Sequence[Letter]
-    left: Mapping[str, QueueDepth]
-
-    @property
-    def lost(self) -> list[str]:
-        """The orders that are not there, or have not ended."""
-        return [id for id, order in self.orders.items() if order is None or not order.has_ended]
-
-    def with_status(self, status: OrderStatus) -> list[Order]:
-        return [order for order in self.orders.values() if order and order.status is status]
+_CHECKOUTS: Final = {
+    OrderStatus.CONFIRMED: Status.COMPLETED,
+    OrderStatus.CANCELLED: Status.COMPENSATED,
+}
+_RESERVATIONS: Final = {
+    OrderStatus.CONFIRMED: ReservationStatus.TAKEN,
+    OrderStatus.CANCELLED: ReservationStatus.RELEASED,
+}
+_NOT_PAID: Final = frozenset(PaymentStatus) - {PaymentStatus.AUTHORISED, PaymentStatus.CAPTURED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +62,6 @@ class Verdict:
         return " ".join(f"{name}={count}" for name, count in counts.items())
 
 
-async def look(ports: Ports, sample: Sample, services: Sequence[Service], mail: Path) -> Found:
-    """Read everything that a verdict on these orders is made from."""
-    ids, skus = [order.order_id for order in sample.orders], list(sample.stock)
-    orders = await read(ports, Order, ids, table=order_service.name)
-    stock = await read(ports, Stock, skus, table=inventory.name)
-    queues = [queue for service in services for queue in service.queues]
-    letters = await asyncio.gather(*(_letters(ports, dead_letter_queue(q)) for q in queues))
-    depths = await asyncio.gather(*(ports.queues.depth(queue) for queue in queues))
-    return Found(
-        orders=dict(zip(ids, orders, strict=True)),
-        stock=dict(zip(skus, stock, strict=True)),
-        mails=_mails(mail),
-        letters=[letter for some in letters for letter in some],
-        left=dict(zip(queues, depths, strict=True)),
-    )
-
-
-async def until_empty(ports: Ports, queues: Sequence[str]) -> None:
-    """Wait until these queues hold nothing: a duplicate that came while the first delivery was at
-    work is put off for a moment, and comes again."""
-    while True:
-        if not any(await held(ports, queues)):
-            return
-        await asyncio.sleep(_LOOK_SECONDS)
-
-
-async def held(ports: Ports, queues: Sequence[str]) -> list[int]:
-    """How many messages each queue holds, whether waiting or being handled."""
-    depths = await asyncio.gather(*(ports.queues.depth(queue) for queue in queues))
-    return [depth.visible + depth.in_flight + depth.delayed for depth in depths]
-
-
 def judge(script: Script, watch: Watch, found: Found) -> Verdict:
     doubled = _doubled(watch, found)
     return Verdict(
@@ -145,13 +83,16 @@ def shop_checks(sample: Sample, found: Found) -> list[Check]:
     return [
         Check("every order ended, confirmed or cancelled", listed(found.lost)),
         Check("every order says what was ordered", listed(_changed(sample, found))),
+        Check("every checkout ended as its order", listed([*_strayed(found)])),
+        Check("what was confirmed is paid, and nothing else is", listed([*_mispaid(found)])),
+        Check("every reservation ended as its order", listed([*_misreserved(found)])),
         Check("stock adds up and is nowhere negative", listed(_miscounted(sample, found))),
         Check("every customer has one mail for each order", listed(_mistold(found))),
     ]
 
 
 def emptiness(found: Found) -> Check:
-    return Check("no queue holds anything", listed(_left(found)))
+    return Check("no queue holds anything but timers", listed(_left(found)))
 
 
 def _changed(sample: Sample, found: Found) -> list[str]:
@@ -162,6 +103,53 @@ def _changed(sample: Sample, found: Found) -> list[str]:
         and (order.customer, order.lines, order.currency)
         != (sent.customer, sent.lines, sent.currency)
     ]
+
+
+def _strayed(found: Found) -> Iterator[str]:
+    for id, checkout in found.checkouts.items():
+        if checkout is not None and checkout.status is Status.STUCK:
+            yield f"{id}: stuck, {checkout.trouble}"
+    for order in _ended(found):
+        checkout = found.checkouts[order.order_id]
+        if checkout is None or checkout.status not in (_CHECKOUTS[order.status], Status.STUCK):
+            status = "nowhere" if checkout is None else checkout.status
+            yield f"{order.order_id}: {status}, and the order is {order.status}"
+
+
+def _mispaid(found: Found) -> Iterator[str]:
+    for order in _ended(found):
+        payment = found.payments.get(payment_key(order.order_id))
+        if not _is_right(payment, order):
+            how = f"{payment.status} {payment.amount} {payment.currency}" if payment else "not paid"
+            yield f"{order.order_id}: {how}, and the order over {order.total} is {order.status}"
+    known = {payment_key(id) for id in found.orders}
+    yield from (f"{key}: not an order" for key in sorted(found.payments.keys() - known))
+
+
+def _is_right(payment: Payment | None, order: Order) -> bool:
+    """Whether the bank did with the money what became of the order."""
+    if payment is None:
+        return not (order.total and order.status is OrderStatus.CONFIRMED)
+    if not order.total:
+        return False
+    if order.status is OrderStatus.CANCELLED:
+        return payment.status in _NOT_PAID
+    paid = (payment.status, payment.amount, payment.currency)
+    return paid == (PaymentStatus.CAPTURED, order.total, order.currency)
+
+
+def _misreserved(found: Found) -> Iterator[str]:
+    for order in _ended(found):
+        reservation, id = found.reservations[order.order_id], order.order_id
+        if reservation is None or reservation.status is not _RESERVATIONS[order.status]:
+            status = "nowhere" if reservation is None else reservation.status
+            yield f"{id}: {status}, and the order is {order.status}"
+        elif order.status is OrderStatus.CONFIRMED and reservation.pieces != wanted(order.lines):
+            yield f"{id}: not what was ordered"
+
+
+def _ended(found: Found) -> list[Order]:
+    return [order for order in found.orders.values() if order is not None and order.has_ended]
 
 
 def _miscounted(sample: Sample, found: Found) -> list[str]:
@@ -206,32 +194,6 @@ def _left(found: Found) -> list[str]:
         for queue, depth in found.left.items()
         if depth.visible or depth.in_flight or depth.delayed
     ]
-
-
-def _mails(folder: Path) -> Counter[str]:
-    """Mails by order id."""
-    files = sorted(folder.glob("*.eml"))
-    return Counter(message_from_bytes(file.read_bytes())[ORDER_HEADER] for file in files)
-
-
-async def _letters(ports: Ports, queue: str) -> list[Letter]:
-    """Everything in a dead-letter queue, which stays there."""
-    found: dict[str, Letter] = {}
-    while deliveries := await ports.queues.receive(
-        queue,
-        limit=SQS_BATCH_ENTRIES,
-        wait=timedelta(seconds=1),
-        visibility=timedelta(minutes=5),
-    ):
-        found |= {delivery.message_id: _letter(delivery) for delivery in deliveries}
-    return list(found.values())
-
-
-def _letter(delivery: Delivery) -> Letter:
-    attribute = delivery.attributes.get(NOTE_ATTRIBUTE)
-    note = json.loads(attribute.value) if attribute else {}
-    reason = note.get("reason") or "SQS moved it here: it was received too often."
-    return Letter(delivery.queue, reason, note.get("error") or "none", delivery.body)
 
 
 def listed(wrong: Sequence[str], most: int = 5) -> str:

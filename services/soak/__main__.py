@@ -16,7 +16,7 @@ from random import Random, SystemRandom
 from rich.console import Console
 
 from headrace.errors import HeadraceError
-from services.demo.environment import forget_aws, number_of_orders, write_mail_into
+from services.demo.environment import forget_aws, number_of_orders, wait_for_answers, write_into
 from services.demo.sample import load
 from services.soak.cloud import has_dynoxide
 from services.soak.feed import Feed
@@ -25,12 +25,15 @@ from services.soak.run import Ended, Run, Stopped
 from services.soak.workers import Killing
 
 INTERRUPTED = 130
+ANSWER_SECONDS = 20
+"""Longer than the lease of a worker that was killed at the bank, and what it had comes again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="headrace-soak-"))
-    write_mail_into(folder / "mail")
+    write_into(folder)
+    wait_for_answers(ANSWER_SECONDS)
     forget_aws()
     logging.basicConfig(filename=folder / "soak.log", level=logging.INFO)
     out = Console()

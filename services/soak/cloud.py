@@ -14,7 +14,8 @@ from headrace.hosts.emulator import dynoxide, endpoints_environment, ministack
 from headrace.topology.model import Queue, Topology
 
 VISIBILITY = timedelta(seconds=2)
-"""What a killed worker had received comes again after this; a handler takes milliseconds."""
+"""What a killed worker had received comes again after this; a handler takes milliseconds, and a
+message whose handler waits for a bank is kept hidden meanwhile."""
 
 RECEIVES = 1000
 """The most that SQS allows: no number of kills may make a dead letter."""

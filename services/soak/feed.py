@@ -13,9 +13,9 @@ from services.demo.sample import DemoOrder, Sample
 from services.demo.script import BUS, command_id
 from services.soak.tap import Seen
 
-BACKLOG = 200
-"""Orders on their way at a time: emulators grow slow where thousands of messages wait."""
-_BATCH = 20
+BACKLOG = 60
+"""Orders on their way at a time: an answer that waits in a long queue is not in time."""
+_BATCH = 10
 _ONE_TWICE_OF = 20
 _LATER = 300
 
@@ -26,7 +26,7 @@ class Feed:
     one order in twenty is sent again, at once or some hundred orders later.
 
     A command goes again under its id. The storefront's events have no id of their own, so a
-    second one is what a customer makes who pays twice for one basket.
+    second one is what a customer makes who presses the button twice.
     """
 
     sample: Sample

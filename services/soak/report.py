@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from services.demo.report import checks_table, titled_table
-from services.order.model import OrderStatus
+from services.demo.report import checks_table, numbers, outcomes
 from services.soak.feed import Feed
 from services.soak.verdict import Verdict
 
@@ -79,12 +78,7 @@ def show(verdict: Verdict, feed: Feed, kills: dict[str, int], seconds: float, ou
 
 
 def _killed(kills: dict[str, int]) -> Table:
-    table = titled_table("Killed and started again", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for service, times in kills.items():
-        table.add_row(service, f"{times:,}")
-    return table
+    return numbers("Killed and started again", kills)
 
 
 def _outcomes(verdict: Verdict, feed: Feed) -> Table:
@@ -95,17 +89,12 @@ def _outcomes(verdict: Verdict, feed: Feed) -> Table:
         "  by command": sum(order.via == "command" for order in orders),
         "  through the storefront": sum(order.via == "storefront" for order in orders),
         "sent twice": feed.twice,
-        "confirmed": len(found.with_status(OrderStatus.CONFIRMED)),
-        "cancelled": len(found.with_status(OrderStatus.CANCELLED)),
+        **outcomes(found),
+        "turns of checkouts": sum(each.turns for each in evidence.rows.checkouts.values()),
         "mails": found.mails.total(),
         "inbox records": len(records),
         "  pending, with their events out": sum(not record.done for record in records),
         "events": len(seen.events),
         "  seen again under their ids": seen.again,
     }
-    table = titled_table("What became of it", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, number in rows.items():
-        table.add_row(name, f"{number:,}")
-    return table
+    return numbers("What became of it", rows)

@@ -21,9 +21,9 @@ from headrace.hosts.worker import run_worker
 from headrace.ports import Ports
 from headrace.service import Service
 from headrace.topology.derive import topology
+from services.demo.found import held, look, until_over
 from services.demo.run import SERVICES
 from services.demo.script import BUS, restock
-from services.demo.verdict import held, look, until_empty
 from services.inventory.app import inventory
 from services.inventory.model import Stock
 from services.soak.cloud import VISIBILITY, emulators, impatient
@@ -83,9 +83,9 @@ class Run:
                 self.started = monotonic()
                 gave_up = await self._soak(ports, tap, services)
                 seconds = monotonic() - self.started
-                verdict = judge(await self._evidence(ports, config, services))
+                evidence = await self._evidence(ports, config, services, over=not gave_up)
             kills = {worker.service: worker.kills for worker in self.workers}
-            return Ended(verdict, kills, seconds, gave_up)
+            return Ended(judge(evidence), kills, seconds, gave_up)
 
     async def _soak(self, ports: Ports, tap: Service, services: Sequence[Service]) -> str:
         """Everything at once until one thing has ended; a sentence if that is giving up."""
@@ -104,8 +104,8 @@ class Run:
         await self.feed.go(ports, self.seen)
         await self.seen.until(lambda: not self._late())
         # Twice, because a message may pass from a queue not yet looked at to one that was.
-        await until_empty(ports, queues)
-        await until_empty(ports, queues)
+        await until_over(ports, self.feed.sample, queues)
+        await until_over(ports, self.feed.sample, queues)
         return ""
 
     async def _stock_up(self, ports: Ports) -> None:
@@ -158,12 +158,12 @@ class Run:
         return sum(worker.kills for worker in self.workers)
 
     async def _evidence(
-        self, ports: Ports, config: AwsConfig, services: Sequence[Service]
+        self, ports: Ports, config: AwsConfig, services: Sequence[Service], *, over: bool
     ) -> Evidence:
         tables = [config.physical(service.table) for service in services if service.table]
         async with open_clients(config) as clients:
             rows = await read_rows(clients, tables)
-        found = await look(ports, self.feed.sample, services, self.folder / "mail")
+        found = await look(ports, self.feed.sample, services, self.folder, over=over)
         return Evidence(self.feed.sample, found, rows, self.seen, self._kills())
 
 

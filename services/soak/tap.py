@@ -16,12 +16,23 @@ from typing import Final, TypeAlias
 from headrace import Event, Metadata, Service
 from headrace.events import contract_of
 from schemas.checkout import CheckoutCompleted
-from schemas.inventory import StockRejected, StockReserved
+from schemas.inventory import StockRejected, StockReleased, StockReserved
 from schemas.notification import CustomerNotified
 from schemas.order import OrderCancelled, OrderConfirmed, OrderPlaced
+from schemas.payment import PaymentAuthorised, PaymentCaptured, PaymentDeclined, PaymentVoided
 
 Witnessed: TypeAlias = (
-    OrderPlaced | StockReserved | StockRejected | OrderConfirmed | OrderCancelled | CustomerNotified
+    OrderPlaced
+    | StockReserved
+    | StockRejected
+    | StockReleased
+    | PaymentAuthorised
+    | PaymentDeclined
+    | PaymentCaptured
+    | PaymentVoided
+    | OrderConfirmed
+    | OrderCancelled
+    | CustomerNotified
 )
 
 STEPS: Final[dict[type[Event], str]] = {
@@ -34,18 +45,29 @@ STEPS: Final[dict[type[Event], str]] = {
 }
 """What each event says of an order. Every order takes each step once, in this order."""
 
+OTHERS: Final[tuple[type[Event], ...]] = (
+    StockReleased,
+    PaymentAuthorised,
+    PaymentDeclined,
+    PaymentCaptured,
+    PaymentVoided,
+)
+"""What is said of some orders, and maybe again when it is wanted again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """An event as it was first seen. `cause` is the id of what was handled when it was sent,
-    `service` who sent it, `content` a digest of all that it says."""
+    `beginning` that of what was sent to the shop, `service` who sent it, `content` a digest of all
+    that it says. Not every event is a `step`."""
 
     id: str
     type: str
     service: str
-    step: str
+    step: str | None
     order_id: str
     cause: str | None
+    beginning: str
     content: int
 
 
@@ -71,7 +93,8 @@ class Seen:
             self.again += 1
         if first != sighting:
             self.changed.add(sighting.id)
-        self.steps[sighting.step][sighting.order_id].add(sighting.id)
+        if sighting.step is not None:
+            self.steps[sighting.step][sighting.order_id].add(sighting.id)
         self._last[sighting.service] = monotonic()
         self._happened.set()
 
@@ -97,7 +120,7 @@ def tap_into(bus: str, seen: Seen) -> Service:
     """A service with a rule and a queue of its own that tells `seen` of every event."""
     tap = Service("soak-tap", bus=bus, table=None)
 
-    @tap.on(*STEPS, idempotent=True)
+    @tap.on(*STEPS, *OTHERS, idempotent=True)
     async def see(event: Witnessed, metadata: Metadata) -> None:
         seen.add(event, metadata)
 
@@ -114,8 +137,9 @@ def _sighting(event: Witnessed, metadata: Metadata) -> Sighting:
         id=metadata.id,
         type=contract.name,
         service=(contract.source or "").rpartition(".")[2],
-        step=STEPS[type(event)],
+        step=STEPS.get(type(event)),
         order_id=event.order_id,
         cause=metadata.causation_id,
+        beginning=metadata.correlation_id,
         content=hash((event.model_dump_json(), metadata.model_dump_json())),
     )

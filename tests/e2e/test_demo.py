@@ -18,6 +18,8 @@ LAST_LINE = re.compile(
     r"orders=(\d+) confirmed=(\d+) cancelled=(\d+) notified=(\d+) "
     r"lost=(\d+) doubled=(\d+) dead_letters=(\d+)"
 )
+COUNT = re.compile(r"^ +([a-z ]+?) +(\d+) *$", re.MULTILINE)
+WHYS = ("out of stock", "declined by the bank", "not in time")
 NOBODY = "http://127.0.0.1:1"
 
 
@@ -42,6 +44,14 @@ def test_40_orders_end_and_the_bad_messages_are_dead_letters(tmp_path: Path) -> 
     assert min(confirmed, cancelled) > 0
     assert "The body is not JSON" in ended.stdout
     assert ended.stderr == ""
+    counts = {name: int(number) for name, number in COUNT.findall(ended.stdout)}
+    assert confirmed == counts["paid"] + counts["free"]
+    assert cancelled == sum(counts[why] for why in WHYS)
+    assert min(counts[why] for why in WHYS) > 0
+    assert counts["captured"] == counts["paid"]
+    assert counts["declined"] == counts["declined by the bank"]
+    assert counts["voided"] > 0
+    assert counts["free"] > 0
 
 
 def test_there_is_one_mail_for_each_order_in_the_folder_that_the_demo_names(

@@ -13,7 +13,7 @@ from services.simulation.shop import RESOURCES, SERVICES, orders
 
 
 @pytest.mark.slow
-@pytest.mark.headrace(seeds=200)
+@pytest.mark.headrace(seeds=80)
 def test_no_fault_makes_the_shop_lose_or_repeat_anything(headrace_seeds: Sequence[int]) -> None:
     report = simulate(
         SERVICES,
@@ -30,6 +30,13 @@ def test_no_fault_makes_the_shop_lose_or_repeat_anything(headrace_seeds: Sequenc
 
 @pytest.mark.slow
 def test_every_kind_of_fault_happens_within_a_hundred_runs_of_the_shop() -> None:
-    report = simulate(SERVICES, orders, seeds=100, resources=RESOURCES, expected_letter=is_expected)
     # Nothing in the shop expires.
-    assert set(report.faults) == set(KINDS) - {"ttl"}
+    missing = set(KINDS) - {"ttl"}
+    for seed in range(100):
+        report = simulate(
+            SERVICES, orders, seeds=[seed], resources=RESOURCES, expected_letter=is_expected
+        )
+        missing -= set(report.faults)
+        if not missing:
+            break
+    assert missing == set()

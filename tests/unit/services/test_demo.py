@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,26 @@ from headrace.envelope import Outgoing
 from headrace.errors import ConfigurationError
 from headrace.outcome import Ack, DeadLetter, Outcome
 from headrace.ports import Delivery, QueueDepth
+from headrace.saga.progress import Status
 from headrace.testing.memory import ManualClock
+from schemas.values import total_of
+from services.demo.found import Found, Letter, Why
 from services.demo.sample import ORDERS, Sample, load
 from services.demo.script import Script
-from services.demo.verdict import Found, Letter, judge
+from services.demo.verdict import judge
 from services.demo.watch import Watch, missing
-from services.inventory.model import Stock, wanted
+from services.inventory.model import Reservation, ReservationStatus, Stock, wanted
+from services.order.local_gateway import (
+    DECLINED_CENTS,
+    FORGETFUL_CENTS,
+    GREEDY_CENTS,
+    SILENT_CENTS,
+    Payment,
+    PaymentStatus,
+)
 from services.order.model import Order, OrderStatus
+from services.order.payments import payment_key
+from tests.unit.services.aftermath import checkout_of, payments_of, reservation_of
 
 SCRIPT = Script(load(5))
 EMPTY = QueueDepth(0, 0, 0)
@@ -39,6 +53,9 @@ def right() -> Found:
     stock = SCRIPT.sample.stock
     return Found(
         orders=orders,
+        checkouts={id: checkout_of(order) for id, order in orders.items()},
+        payments=payments_of(orders.values()),
+        reservations={id: reservation_of(order) for id, order in orders.items()},
         stock={sku: Stock(sku=sku, available=stock[sku] - gone[sku]) for sku in stock},
         mails=Counter(SCRIPT.order_ids),
         letters=[
@@ -106,10 +123,119 @@ def test_one_piece_too_few_or_too_many_is_noticed(difference: int) -> None:
     assert wrong(found) == ["stock adds up and is nowhere negative"]
 
 
-def test_an_order_that_was_cancelled_but_kept_its_stock_is_noticed() -> None:
+def test_an_order_that_was_cancelled_but_kept_everything_is_noticed() -> None:
     id = SCRIPT.order_ids[0]
     found = replace(right(), orders={**right().orders, id: ended(id, OrderStatus.CANCELLED)})
-    assert wrong(found) == ["stock adds up and is nowhere negative"]
+    assert wrong(found) == [
+        "every checkout ended as its order",
+        "what was confirmed is paid, and nothing else is",
+        "every reservation ended as its order",
+        "stock adds up and is nowhere negative",
+    ]
+
+
+def test_a_checkout_that_is_stuck_or_still_under_way_or_nowhere_is_noticed() -> None:
+    id = SCRIPT.order_ids[0]
+    ended_well = checkout_of(ended(id))
+    stuck = ended_well.model_copy(update={"status": Status.STUCK})
+    under_way = ended_well.model_copy(update={"status": Status.RUNNING})
+    for checkout in (stuck, under_way, None):
+        found = replace(right(), checkouts={**right().checkouts, id: checkout})
+        assert wrong(found) == ["every checkout ended as its order"]
+
+
+def paid(order: Order, status: PaymentStatus, amount: Decimal | None = None) -> Found:
+    """The same with another payment for one order."""
+    key = payment_key(order.order_id)
+    total = order.total if amount is None else amount
+    payment = Payment(key=key, status=status, amount=total, currency=order.currency)
+    return replace(right(), payments={**right().payments, key: payment})
+
+
+def test_an_order_that_was_confirmed_and_not_paid_is_noticed() -> None:
+    order = ended(SCRIPT.order_ids[0])
+    unpaid = {key: p for key, p in right().payments.items() if key != payment_key(order.order_id)}
+    for found in (
+        replace(right(), payments=unpaid),
+        paid(order, PaymentStatus.AUTHORISED),
+        paid(order, PaymentStatus.REFUNDED),
+        paid(order, PaymentStatus.CAPTURED, order.total - 1),
+    ):
+        assert wrong(found) == ["what was confirmed is paid, and nothing else is"]
+
+
+def test_a_payment_for_an_order_that_nobody_placed_is_noticed() -> None:
+    payment = Payment(key="order-of-nobody", status=PaymentStatus.VOIDED)
+    found = replace(right(), payments={**right().payments, payment.key: payment})
+    assert wrong(found) == ["what was confirmed is paid, and nothing else is"]
+
+
+def cancelled(status: PaymentStatus | None, *, short: tuple[str, ...] = ()) -> Found:
+    """The same with its first order cancelled and nothing kept of it, and this payment."""
+    order = ended(SCRIPT.order_ids[0], OrderStatus.CANCELLED)
+    id, key = order.order_id, payment_key(order.order_id)
+    stock = dict(right().stock)
+    for sku, pieces in wanted(order.lines).items():
+        item = stock[sku]
+        assert item is not None
+        stock[sku] = Stock(sku=sku, available=item.available + pieces)
+    payments = {each: payment for each, payment in right().payments.items() if each != key}
+    if status is not None:
+        payments[key] = Payment(key=key, status=status, amount=order.total, currency="EUR")
+    reservation = Reservation(order_id=id, pieces=wanted(order.lines), short=short)
+    return replace(
+        right(),
+        orders={**right().orders, id: order},
+        checkouts={**right().checkouts, id: checkout_of(order)},
+        payments=payments,
+        reservations={**right().reservations, id: reservation},
+        stock=stock,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (cancelled(None, short=("COCOA-70-400G",)), Why.OUT_OF_STOCK),
+        (cancelled(PaymentStatus.DECLINED), Why.DECLINED),
+        (cancelled(PaymentStatus.VOIDED), Why.LATE),
+        (cancelled(PaymentStatus.REFUNDED), Why.LATE),
+        (cancelled(PaymentStatus.CANCELLED), Why.LATE),
+        (cancelled(None), Why.LATE),
+    ],
+)
+def test_an_order_that_was_cancelled_and_undone_is_right_and_counted_by_why(
+    found: Found, why: Why
+) -> None:
+    assert wrong(found) == []
+    assert {each: found.cancelled(each) for each in Why} == dict.fromkeys(Why, 0) | {why: 1}
+
+
+@pytest.mark.parametrize("status", [PaymentStatus.AUTHORISED, PaymentStatus.CAPTURED])
+def test_money_that_was_kept_for_a_cancelled_order_is_noticed(status: PaymentStatus) -> None:
+    assert wrong(cancelled(status)) == ["what was confirmed is paid, and nothing else is"]
+
+
+def test_money_that_was_taken_for_a_free_order_is_noticed() -> None:
+    id = SCRIPT.order_ids[0]
+    order = ended(id)
+    free = order.model_copy(
+        update={"lines": [line.model_copy(update={"unit_price": 0}) for line in order.lines]}
+    )
+    orders = {**right().orders, id: free}
+    assert wrong(replace(right(), orders=orders))[1:] == [
+        "what was confirmed is paid, and nothing else is"
+    ]
+
+
+def test_a_reservation_that_is_held_for_ever_or_of_something_else_is_noticed() -> None:
+    id = SCRIPT.order_ids[0]
+    order = ended(id)
+    held = reservation_of(order).model_copy(update={"status": ReservationStatus.HELD})
+    other = reservation_of(order).model_copy(update={"pieces": {}})
+    for reservation in (held, other, None):
+        found = replace(right(), reservations={**right().reservations, id: reservation})
+        assert wrong(found) == ["every reservation ended as its order"]
 
 
 def test_a_customer_without_a_mail_is_noticed() -> None:
@@ -152,7 +278,9 @@ def test_a_third_dead_letter_or_a_missing_one_is_noticed() -> None:
 
 def test_a_message_that_is_left_in_a_queue_is_noticed() -> None:
     for depth in (QueueDepth(1, 0, 0), QueueDepth(0, 1, 0), QueueDepth(0, 0, 1)):
-        assert wrong(replace(right(), left={"order": depth})) == ["no queue holds anything"]
+        assert wrong(replace(right(), left={"order": depth})) == [
+            "no queue holds anything but timers"
+        ]
 
 
 def test_what_is_missing_is_told_with_the_orders_it_is_about() -> None:
@@ -187,6 +315,13 @@ def test_some_of_the_200_orders_cannot_be_served() -> None:
     for order in sample.orders:
         asked.update(wanted(order.lines))
     assert [sku for sku in sample.stock if asked[sku] > sample.stock[sku]]
+
+
+def test_the_bank_makes_all_its_difficulties_among_the_first_60_orders_and_some_are_free() -> None:
+    totals = [order.as_command().lines for order in load(60).orders]
+    cents = {int(total_of(lines) * 100) % 100 for lines in totals}
+    assert cents >= {DECLINED_CENTS, SILENT_CENTS, FORGETFUL_CENTS, GREEDY_CENTS}
+    assert any(not total_of(lines) for lines in totals)
 
 
 def test_fewer_orders_are_the_first_ones() -> None:

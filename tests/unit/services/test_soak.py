@@ -17,21 +17,25 @@ from schemas.checkout import CheckoutCompleted
 from schemas.inventory import StockReserved
 from schemas.notification import CustomerNotified
 from schemas.order import OrderConfirmed, OrderPlaced
+from schemas.payment import PaymentAuthorised, PaymentCaptured
+from services.demo.found import Found, Letter
 from services.demo.sample import load
 from services.demo.script import command_id
-from services.demo.verdict import Found, Letter
-from services.inventory.model import Stock, wanted
+from services.inventory.model import ReservationStatus, Stock, wanted
 from services.order.model import Order, OrderStatus
 from services.soak.feed import Feed
-from services.soak.rows import InboxRecord, Rows
+from services.soak.rows import Checkout, InboxRecord, Rows
 from services.soak.tap import Seen, Witnessed
 from services.soak.verdict import Evidence, judge
+from tests.unit.services.aftermath import checkout_of, payments_of, reservation_of
 
 SAMPLE = Feed.of(load(4), Random(1)).sample
 FIRST = SAMPLE.orders[0]
 CONSUMERS = {
     OrderPlaced: "order.place_order",
     StockReserved: "inventory.reserve_stock",
+    PaymentAuthorised: "order.authorise_payment",
+    PaymentCaptured: "order.capture_payment",
     OrderConfirmed: "order.confirm_order",
     CustomerNotified: "notification.notify_customer",
 }
@@ -43,10 +47,18 @@ ORDERS = {
 }
 
 
+TURNS = len(CONSUMERS)
+"""Of a checkout that is confirmed."""
+
+
 def metadata(event: Witnessed | CheckoutCompleted, id: str, cause: str | None) -> Metadata:
-    name = contract_of(event).name
-    now = ManualClock().now()
-    return Metadata(id=id, type=name, time=now, correlation_id="c", causation_id=cause)
+    return Metadata(
+        id=id,
+        type=contract_of(event).name,
+        time=ManualClock().now(),
+        correlation_id=f"all of {event.order_id}",
+        causation_id=cause,
+    )
 
 
 def steps(order: Order) -> list[Witnessed]:
@@ -55,6 +67,8 @@ def steps(order: Order) -> list[Witnessed]:
     return [
         OrderPlaced(**content, total=order.total),
         StockReserved(order_id=order.order_id),
+        PaymentAuthorised(order_id=order.order_id),
+        PaymentCaptured(order_id=order.order_id),
         OrderConfirmed(**content, total=order.total),
         CustomerNotified(order_id=order.order_id, email="a@example.com", subject="yours"),
     ]
@@ -71,16 +85,24 @@ def right(*, first_cause: str = command_id(FIRST)) -> Evidence:
             checkout = sent.as_checkout()
             seen.add_checkout(checkout, metadata(checkout, cause, None))
         for event in steps(order):
+            if isinstance(event, CustomerNotified):
+                cause = f"OrderConfirmed {order.order_id}"
+            elif not isinstance(event, OrderPlaced):
+                cause = f"what wanted {type(event).__name__} of {order.order_id}"
             rows.records.append(InboxRecord(CONSUMERS[type(event)], cause, done=True, outgoing=()))
             id = f"{type(event).__name__} {order.order_id}"
             seen.add(event, metadata(event, id, cause))
-            cause = id
         rows.orders[order.order_id] = 2
+        rows.checkouts[order.order_id] = Checkout(writes=TURNS, turns=TURNS)
+        rows.turns.update((order.order_id, turn + 1) for turn in range(TURNS))
         gone.update(wanted(order.lines))
         written.update(wanted(order.lines).keys())
     rows.stock.update(written)
     found = Found(
         orders=dict(ORDERS),
+        checkouts={id: checkout_of(order) for id, order in ORDERS.items()},
+        payments=payments_of(ORDERS.values()),
+        reservations={id: reservation_of(order) for id, order in ORDERS.items()},
         stock={
             sku: Stock(sku=sku, available=pieces - gone[sku])
             for sku, pieces in SAMPLE.stock.items()
@@ -112,7 +134,7 @@ def test_an_order_that_has_not_ended_is_lost() -> None:
     assert "lost=1 doubled=0 " in line(replace(evidence, found=found))
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", [0, 1, 4, 5])
 def test_a_step_that_was_taken_by_two_events_is_doubled(number: int) -> None:
     evidence = right()
     event = steps(ORDERS[FIRST.order_id])[number]
@@ -156,7 +178,25 @@ def test_a_step_that_nobody_saw_is_noticed() -> None:
 
 def test_an_event_of_an_unknown_cause_is_noticed() -> None:
     evidence = right(first_cause="nothing that was sent")
-    assert wrong(evidence) == ["every step was caused by the one before"]
+    assert wrong(evidence) == ["all that was said of an order follows from it"]
+
+
+def test_an_event_that_goes_back_to_another_order_is_noticed() -> None:
+    evidence = right()
+    event, other = PaymentAuthorised(order_id=FIRST.order_id), SAMPLE.orders[1]
+    cause = f"what wanted PaymentAuthorised of {other.order_id}"
+    strange = metadata(event, "another", cause).model_copy(update={"correlation_id": "other"})
+    evidence.seen.add(event, strange)
+    assert "all that was said of an order follows from it" in wrong(evidence)
+
+
+def test_a_payment_that_is_captured_again_because_it_was_wanted_again_is_not_doubled() -> None:
+    evidence = right()
+    event = PaymentCaptured(order_id=FIRST.order_id)
+    record = InboxRecord("order.capture_payment", "wanted again", done=True, outgoing=())
+    evidence.rows.records.append(record)
+    evidence.seen.add(event, metadata(event, "another", "wanted again"))
+    assert wrong(evidence) == []
 
 
 def _order_again(rows: Rows) -> None:
@@ -167,20 +207,47 @@ def _stock_again(rows: Rows) -> None:
     rows.stock[FIRST.lines[0].sku] += 1
 
 
-@pytest.mark.parametrize("again", [_order_again, _stock_again])
+def _checkout_again(rows: Rows) -> None:
+    rows.checkouts[FIRST.order_id] = Checkout(writes=TURNS + 1, turns=TURNS)
+
+
+@pytest.mark.parametrize("again", [_order_again, _stock_again, _checkout_again])
 def test_a_row_that_was_written_once_more_than_due_is_doubled(
     again: Callable[[Rows], None],
 ) -> None:
     evidence = right()
     again(evidence.rows)
     assert "doubled=1 " in line(evidence)
-    assert "every order and SKU was written as often as due" in wrong(evidence)
+    assert "every row was written as often as due" in wrong(evidence)
+
+
+def test_a_turn_of_a_checkout_that_was_taken_twice_is_doubled() -> None:
+    evidence = right()
+    evidence.rows.turns[FIRST.order_id, 2] += 1
+    assert "doubled=1 " in line(evidence)
+
+
+@pytest.mark.parametrize(
+    ("short", "writes"), [((), 2), ((FIRST.lines[0].sku,), 0)], ids=["given back", "too few"]
+)
+def test_stock_is_written_twice_for_what_is_given_back_and_never_for_what_was_too_few(
+    short: tuple[str, ...], writes: int
+) -> None:
+    evidence = right()
+    released = reservation_of(ORDERS[FIRST.order_id]).model_copy(
+        update={"status": ReservationStatus.RELEASED, "short": short}
+    )
+    reservations = {**evidence.found.reservations, FIRST.order_id: released}
+    for line_ in FIRST.lines:
+        evidence.rows.stock[line_.sku] += writes - 1
+    found = replace(evidence.found, reservations=reservations)
+    assert "every row was written as often as due" not in wrong(replace(evidence, found=found))
 
 
 def test_a_row_that_was_written_less_often_than_due_is_noticed() -> None:
     evidence = right()
     evidence.rows.orders[FIRST.order_id] = 1
-    assert wrong(evidence) == ["every order and SKU was written as often as due"]
+    assert wrong(evidence) == ["every row was written as often as due"]
 
 
 def test_two_mails_about_one_order_are_doubled() -> None:
@@ -206,6 +273,20 @@ def test_a_pending_record_whose_event_was_seen_is_finished() -> None:
     assert wrong(evidence) == []
 
 
+def test_a_pending_record_whose_command_was_handled_is_finished() -> None:
+    evidence = right()
+    outgoing = (f"what wanted StockReserved of {FIRST.order_id}",)
+    evidence.rows.records.append(InboxRecord("order.checkout", "x", done=False, outgoing=outgoing))
+    assert wrong(evidence) == []
+
+
+def test_a_pending_record_of_nothing_that_an_end_depends_on_is_finished() -> None:
+    evidence = right()
+    record = InboxRecord("order.checkout", "x", done=False, outgoing=(), besides=1)
+    evidence.rows.records.append(record)
+    assert wrong(evidence) == []
+
+
 def test_a_record_that_is_pending_with_nothing_to_send_is_unfinished() -> None:
     evidence = right()
     evidence.rows.records.append(InboxRecord("order.place_order", "x", done=False, outgoing=()))
@@ -224,7 +305,7 @@ def test_every_message_that_is_left_is_unfinished() -> None:
     assert [check.name for check in verdict.failed] == [
         "nothing is unfinished",
         "nothing became a dead letter",
-        "no queue holds anything",
+        "no queue holds anything but timers",
     ]
 
 
@@ -246,12 +327,51 @@ def test_a_row_of_the_inbox_is_read_as_the_documentation_has_it() -> None:
             "pk": {"S": "inbox#order.place_order#id#with#these"},
             "sk": {"S": "-"},
             "status": {"S": "pending"},
-            "outgoing": {"L": [{"M": {"id": {"S": "e1"}}}]},
+            "outgoing": {
+                "L": [
+                    {"M": {"id": {"S": "e1"}}},
+                    {"M": {"id": {"S": "a timer"}, "due": {"S": "2026-01-01T00:00:00Z"}}},
+                    {"M": {"cancel": {"S": "a timer"}}},
+                ]
+            },
+            "remarks": {"L": [{"M": {"saga": {"S": "checkout"}, "status": {"S": "stuck"}}}]},
         }
     )
     [record] = rows.records
     assert (record.consumer, record.event_id) == ("order.place_order", "id#with#these")
-    assert (record.service, record.done, record.outgoing) == ("order", False, ("e1",))
+    assert (record.service, record.done) == ("order", False)
+    assert (record.outgoing, record.besides) == (("e1",), 3)
+
+
+@pytest.mark.parametrize(("ignored", "turns"), [("false", [("W#1", 4)]), ("true", [])])
+def test_the_turn_of_a_checkout_is_read_from_what_its_history_says(
+    ignored: str, turns: list[tuple[str, int]]
+) -> None:
+    rows = Rows()
+    rows.add(
+        {
+            "pk": {"S": "inbox#order.checkout#e1"},
+            "sk": {"S": "-"},
+            "status": {"S": "done"},
+            "relay_pk": {"S": "saga-history#order.checkout#W#1"},
+            "note": {"S": f'{{"turn": 4, "ignored": {ignored}}}'},
+        }
+    )
+    assert list(rows.turns.elements()) == turns
+
+
+def test_a_checkout_is_read_with_its_writes_and_turns() -> None:
+    rows = Rows()
+    rows.add(
+        {
+            "pk": {"S": "saga#order.checkout#W1"},
+            "sk": {"S": "-"},
+            "_type": {"S": "SagaItem"},
+            "_version": {"N": "1700000000000000005"},
+            "progress": {"S": '{"turn": 5}'},
+        }
+    )
+    assert rows.checkouts == {"W1": Checkout(writes=5, turns=5)}
 
 
 # --- what is sent ----------------------------------------------------------------------
