@@ -36,6 +36,7 @@ from services.soak.workers import Killing, WorkerProcess
 
 _TAP_CONCURRENCY = 100
 _LOOK_SECONDS = 0.5
+_HIDDEN_SECONDS = 15 * 60
 
 
 class Stopped(HeadraceError):
@@ -127,11 +128,16 @@ class Run:
             now = (len(self.seen.events), left)
             if now != before:
                 before, changed = now, monotonic()
-            if monotonic() - changed > self.patience:
+            if monotonic() - changed > self._patience():
                 late = [*self._late(), *_full(queues, left)]
                 what = "; ".join(late) or "no order was taken, as the stock did not come in"
-                return f"Nothing has changed for {self.patience:g} s: {what}."
+                return f"Nothing has changed for {self._patience():g} s: {what}."
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _patience(self) -> float:
+        # A bank that does not answer is asked again, also when nobody needs to know any more. And
+        # what waits for the lease of a killed worker is hidden for up to 15 minutes.
+        return self.patience if self._late() else self.patience + _HIDDEN_SECONDS
 
     def _late(self) -> list[str]:
         """What orders have not done yet, as phrases."""
