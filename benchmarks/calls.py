@@ -175,9 +175,9 @@ def _nothing(messages: int) -> Iterator[Stock]:
 
 
 CASES = (
-    Case("inventory: reserving two SKUs, all different", inventory, _reserve, _stocked),
-    Case("inventory: the orders of the demo, hot SKUs", inventory, _demo_reserve, _demo_stocked),
     Case("order: confirming an order", order, _confirm, _waiting),
+    Case("inventory: reserving two SKUs, with a schedule", inventory, _reserve, _stocked),
+    Case("inventory: the orders of the demo, hot SKUs", inventory, _demo_reserve, _demo_stocked),
     Case("notification: a mail, under a lease", notification, _confirmed, _nothing),
     *(Case(f"a handler of {name}", service, _struck, _nothing) for name, service in SHAPES.items()),
 )

@@ -29,7 +29,7 @@ def test_orders_end_once_each_while_workers_are_killed(tmp_path: Path) -> None:
         "services.soak",
         "--orders=16",
         "--seed=1",
-        *("--kill-every", "0.5", "1"),
+        *("--kill-every", "1", "2"),
         environ=DYNOXIDE,
         scratch=tmp_path,
     )
