@@ -522,7 +522,7 @@ async def test_what_is_published_must_have_been_declared(world: World) -> None:
         tx.publish(Changed(name="a", value=1))
 
     outcome = await world.deliver(Counted(name="a"))
-    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome, Retry)
     assert "publishes Changed without declaring it" in outcome.reason
     assert isinstance(outcome.error, DefinitionError)
 
@@ -534,7 +534,7 @@ async def test_a_service_without_a_table_says_so_when_one_is_needed(world: World
     async def count(event: Counted) -> None: ...
 
     outcome = await world.deliver(Counted(name="a"))
-    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome, Retry)
     assert isinstance(outcome.error, NoTable)
     assert "idempotent=True" in outcome.reason
 
@@ -583,7 +583,7 @@ class Plain(BaseModel):
         (lambda tx: Unkeyed(name="a"), "Unkeyed has no key: write class Unkeyed(Entity, pk="),
     ],
 )
-async def test_what_is_put_and_is_no_entity_is_a_dead_letter_at_once_with_what_to_write(
+async def test_what_is_put_and_is_no_entity_is_refused_with_what_to_write(
     world: World, given: Callable[[Transaction], Any], said: str
 ) -> None:
     @world.service.on(Counted)
@@ -592,19 +592,19 @@ async def test_what_is_put_and_is_no_entity_is_a_dead_letter_at_once_with_what_t
 
     outcome = await world.deliver(Counted(name="a"))
 
-    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome, Retry)
     assert isinstance(outcome.error, DefinitionError)
     assert said in outcome.reason
 
 
-async def test_what_is_read_as_no_entity_is_a_dead_letter_at_once(world: World) -> None:
+async def test_what_is_read_as_no_entity_is_refused(world: World) -> None:
     @world.service.on(Counted)
     async def count(event: Counted, tx: Transaction) -> None:
         await tx.get(Plain, "a")  # type: ignore[type-var]  # that is what is refused
 
     outcome = await world.deliver(Counted(name="a"))
 
-    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome, Retry)
     assert "is no class of entities" in outcome.reason
 
 
