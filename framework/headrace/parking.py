@@ -265,20 +265,19 @@ class Parking:
         )
         one_more = Update(key, "SET waiting = waiting + :one", {}, {":one": {"N": "1"}}, blocked)
         puts = [Put(self._table, item, _FREE, return_old=True) for item in items]
-        standing = await self._unless_standing([one_more, *puts])
-        if standing is None or standing.first:
-            return standing is None
-        if "reason" not in standing.item or "reason" in items[0]:
-            # The process died, or was not answered, before the delete.
-            return True
-        return await self._park_in_place(Check(key, blocked), puts)
-
-    async def _park_in_place(self, blocked: Check, puts: Sequence[Put]) -> bool:
-        """The same for one of which only the place was kept, as it was a dead letter: now it comes
-        back, and waits there."""
-        first = replace(puts[0], condition=Condition("attribute_exists(reason)"))
-        standing = await self._unless_standing([blocked, first, *puts[1:]])
-        return standing is None or not standing.first
+        actions: list[Action] = [one_more, *puts]
+        while True:
+            standing = await self._unless_standing(actions)
+            if standing is None:
+                return True
+            if standing.first or not standing.item:
+                return False
+            if "reason" not in standing.item or "reason" in items[0]:
+                # The process died, or was not answered, before the delete.
+                return True
+            # Only its place was kept, as it was a dead letter; now it comes back to wait in it.
+            in_place = replace(puts[0], condition=Condition("attribute_exists(reason)"))
+            actions = [Check(key, blocked), in_place, *puts[1:]]
 
     async def _unless_standing(self, actions: Sequence[Action]) -> _Standing | None:
         """Write all of it, unless a condition does not hold: then which."""

@@ -332,8 +332,6 @@ SCENARIOS: Final = (
 
 UNREACHED: Final[Mapping[str, str]] = {
     "headrace.inbox:Inbox.pending": "The relay reads the index; no delivery passes there.",
-    "headrace.parking:Parking._park": "Its other await is passed; this one leads to the next.",
-    "headrace.parking:Parking._park_in_place": "An operator has to send a letter back for it.",
     "headrace.settle:_Orders.give": "Waits once a thousand deletes are on their way.",
 }
 """Functions on the path that no scenario passes, each with the reason."""

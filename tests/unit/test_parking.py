@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from headrace import (
+    Ack,
     DeadLetter,
     Delivery,
     Entity,
     Event,
     Metadata,
+    Outcome,
     PoisonMessage,
     RetryLater,
     Service,
@@ -190,6 +192,27 @@ class Station:
         (delivery,) = await self.cloud.queues.receive(self.queue, limit=1, wait=timedelta(0))
         assert delivery.group_id == track
         return replace(delivery, receive_count=receive_count)
+
+    async def give_up_the_second_unparked(self) -> tuple[Delivery, Outcome]:
+        """Of three in group a, whose first is broken: the second cannot be parked, and is given up
+        as SQS would move it next."""
+        await self.come("a", 1)
+        await self.work()
+        await self.come("a", 2, 3)
+        store: Any = _Failing(self.cloud.store, "transact", error=Throttled)
+        async with running(self.service, replace(self.cloud.ports, store=store)) as pipeline:
+            second = await self.received("a", receive_count=10)
+            return second, await pipeline.consume(second)
+
+    async def write_letter(self, delivery: Delivery, outcome: Outcome) -> None:
+        """What a host does with a message that was given up."""
+        assert isinstance(outcome, DeadLetter)
+        noted = {NOTE_ATTRIBUTE: note(delivery, outcome, self.cloud.clock.now())}
+        letter = QueueEntry(
+            delivery.body, group_id=delivery.group_id, deduplication_id="letter", attributes=noted
+        )
+        await self.cloud.queues.send("station-track-dlq.fifo", [letter])
+        await self.cloud.queues.delete(self.queue, [delivery.receipt_handle])
 
     async def parked(self, track: str) -> list[str]:
         return [p.message_id for p in await self.yard.parked(await self.block(track))]
@@ -561,14 +584,8 @@ async def test_a_message_that_another_handler_puts_off_until_the_end_blocks_its_
 @timeless
 async def test_a_message_that_cannot_be_parked_before_sqs_moves_it_keeps_its_place() -> None:
     station = Station(broken={("a", 1)})
-    await station.come("a", 1)
-    await station.work()
-    await station.come("a", 2, 3)
-    store: Any = _Failing(station.cloud.store, "transact", error=Throttled)
-    async with running(station.service, replace(station.cloud.ports, store=store)) as pipeline:
-        second = await station.received("a", receive_count=10)
-        outcome = await pipeline.consume(second)
-    assert type(outcome).__name__ == "DeadLetter"
+    second, outcome = await station.give_up_the_second_unparked()
+    assert isinstance(outcome, DeadLetter)
     await station.cloud.queues.delete(station.queue, [second.receipt_handle])
     await station.work()
     block = await station.block("a")
@@ -849,7 +866,8 @@ class Died(BaseException):
 
 
 class _Failing:
-    """A port, one method of which gives no answer for some times, after it gave some."""
+    """A port, one method of which gives no answer for some times, after it gave some; if the
+    answer is `lost`, what was asked for is done."""
 
     def __init__(
         self,
@@ -859,8 +877,10 @@ class _Failing:
         after: int = 0,
         times: int = 1,
         error: type[BaseException] = Unreachable,
+        lost: bool = False,
     ) -> None:
         self._inner = inner
+        self._lost = lost
         self._method = method
         self._answers = after
         self._times = times
@@ -875,6 +895,8 @@ class _Failing:
         if self._answers == 0 and self.failed < self._times:
             self.failed += 1
             self.has_failed.set()
+            if self._lost:
+                await getattr(self._inner, self._method)(*args, **kwargs)
             raise self._error("No answer came back.")
         self._answers -= self._answers > 0
         return await getattr(self._inner, self._method)(*args, **kwargs)
@@ -883,18 +905,8 @@ class _Failing:
 @timeless
 async def test_a_letter_whose_place_was_kept_is_parked_in_it_when_it_comes_back_too_early() -> None:
     station = Station(broken={("a", 1)})
-    await station.come("a", 1)
-    await station.work()
-    await station.come("a", 2, 3)
-    store: Any = _Failing(station.cloud.store, "transact", error=Throttled)
-    async with running(station.service, replace(station.cloud.ports, store=store)) as pipeline:
-        second = await station.received("a", receive_count=10)
-        outcome = await pipeline.consume(second)
-    assert isinstance(outcome, DeadLetter)
-    noted = {NOTE_ATTRIBUTE: note(second, outcome, station.cloud.clock.now())}
-    letter = QueueEntry(second.body, group_id="a", deduplication_id="2", attributes=noted)
-    await station.cloud.queues.send("station-track-dlq.fifo", [letter])
-    await station.cloud.queues.delete(station.queue, [second.receipt_handle])
+    second, outcome = await station.give_up_the_second_unparked()
+    await station.write_letter(second, outcome)
     await station.work()
 
     station.broken.clear()
@@ -906,3 +918,22 @@ async def test_a_letter_whose_place_was_kept_is_parked_in_it_when_it_comes_back_
 
     assert await station.numbers("a") == {"a": [1, 2, 3]}
     assert station.letters == []
+
+
+@timeless
+async def test_a_letter_that_was_parked_in_its_place_unheard_is_there_once() -> None:
+    station = Station(broken={("a", 1)})
+    second, outcome = await station.give_up_the_second_unparked()
+    await station.write_letter(second, outcome)
+    await station.work()
+    (letter,) = [each for each in station.letters if each.body == second.body]
+    await station.cloud.queues.send(station.queue, [replace(letter, deduplication_id="back")])
+
+    back = await station.received("a")
+    deaf: Any = _Failing(station.cloud.store, "transact", after=1, lost=True)
+    async with running(station.service, replace(station.cloud.ports, store=deaf)) as pipeline:
+        await pipeline.consume(back)
+    assert deaf.failed == 1
+    async with running(station.service, station.cloud.ports) as pipeline:
+        assert await pipeline.consume(back) == Ack(parked=True)
+    assert (await station.block("a")).waiting == len(await station.parked("a")) == 2
