@@ -70,7 +70,8 @@ class Observer:
         """An event is on the bus, or a command in its owner's queue."""
 
     def saga(self, service: str, change: SagaChange) -> None:
-        """A saga of this service has come to another status, and that is committed."""
+        """A saga of this service has come to another status, and that is committed. After a crash
+        it may be told twice."""
 
     def flush(self) -> None:
         """Write what was gathered: called at the end of a Lambda invocation, every few seconds by a

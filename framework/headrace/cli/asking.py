@@ -17,7 +17,11 @@ def require_terminal() -> None:
 
 
 async def agreed(question: str) -> bool:
-    """Ask without blocking the loop, on which other things go on meanwhile."""
+    """Ask without blocking the loop, on which other things go on meanwhile.
+
+    Raises `ConfigurationError` where nobody can be asked.
+    """
+    require_terminal()
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     print(f"{question} [y/N] ", end="", flush=True)
     loop.add_reader(sys.stdin.fileno(), ready.set)

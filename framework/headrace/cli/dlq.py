@@ -326,7 +326,7 @@ async def _redriven(
                 if letters:
                     print(f"{_counted(letters)} would be sent back to {plan.source}; nothing was.")
                 return True
-            if letters and asks and not await _agreed(question):
+            if letters and asks and not await agreed(question):
                 print("Nothing was sent back.")
                 return True
             watcher.begin(len(letters))
@@ -349,7 +349,7 @@ async def _moved(plan: Plan, dry_run: bool, asks: bool) -> bool | None:
         print(f"SQS would move all of {dead_letters} to {plan.source}; nothing was moved.")
         return True
     question = f"Move all of {dead_letters} to {plan.source}, without a canary?"
-    if asks and not await _agreed(question):
+    if asks and not await agreed(question):
         print("Nothing was moved.")
         return True
 
@@ -463,7 +463,7 @@ async def _drop(
                     continue
                 group_rows(grouped(letters), as_json=False)
                 question = f"Drop {_counted(letters)} of {source}, and keep them in {file}?"
-                if asks and not await _agreed(question):
+                if asks and not await agreed(question):
                     print("Nothing was dropped.")
                     continue
                 dropped = await drop.run(file)
@@ -571,7 +571,7 @@ async def _free(
                 "sent back or not a dead letter yet, it comes behind those that go on now."
             )
         question = f"Let {counted(block.waiting, 'message')} go on without it?"
-        if asks and not await _agreed(question):
+        if asks and not await agreed(question):
             print("Nothing was done.")
             return True
         replayed = await blocks.free(waiting, anyway=anyway, queue=queue)
@@ -695,12 +695,3 @@ def _say_what_is_hidden(held: Holding) -> None:
             f"{held.behind:,} more behind these.",
             file=sys.stderr,
         )
-
-
-# --- asking ------------------------------------------------------------------------------
-
-
-async def _agreed(question: str) -> bool:
-    """Not before there is something to ask about: where nobody can be asked, this is an error."""
-    require_terminal()
-    return await agreed(question)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from functools import partial
 from shlex import quote
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
 
 from headrace.dlq.blocks import Head
 from headrace.dlq.groups import Group, fingerprint, named
 from headrace.dlq.redrive import Watcher
 from headrace.text import counted
+
+from .tables import console, line, table, time
 
 if TYPE_CHECKING:
     from typing import Self
@@ -31,25 +29,17 @@ if TYPE_CHECKING:
     from headrace.dlq.records import Standing
     from headrace.dlq.redrive import Plan, Report
 
-_LONG = ("event", "handler", "what", "reason", "one of them")
-_NUMBERS = ("letters", "waiting", "reasons")
-_MOST = 200
-"""Characters of a reason in a table."""
-
-_UNBROKEN = 1_000
-"""Columns where there is no terminal: a file or another program has no edge."""
-
+_table = partial(
+    table,
+    long=("event", "handler", "what", "reason", "one of them"),
+    numbers=("letters", "waiting", "reasons"),
+)
 _SHOWN = 5
 
 _NOT_SHOWN = (
     "The body cannot be decoded, so it is not known what in it is sensitive: --raw shows it as it "
     "is."
 )
-
-
-def console() -> Console:
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(width=_UNBROKEN, highlight=False)
 
 
 # --- tables ------------------------------------------------------------------------------
@@ -59,55 +49,55 @@ def letter_rows(letters: Sequence[Letter], *, as_json: bool) -> None:
     if as_json:
         _json_lines({**letter.as_json(), "group": fingerprint(letter)} for letter in letters)
         return
-    table = _table("group", "id", "given up", "event", "handler", "reason")
+    rows = _table("group", "id", "given up", "event", "handler", "reason")
     for letter in letters:
-        table.add_row(
+        rows.add_row(
             fingerprint(letter),
             letter.original_id,
-            _time(letter.last_time),
-            _line(named(letter)),
-            _line(letter.handler or "-"),
-            _line(letter.reason),
+            time(letter.last_time),
+            line(named(letter)),
+            line(letter.handler or "-"),
+            line(letter.reason),
         )
-    console().print(table)
+    console().print(rows)
 
 
 def group_rows(groups: Sequence[Group], *, as_json: bool) -> None:
     if as_json:
         _json_lines(group.as_json() for group in groups)
         return
-    table = _table("group", "letters", "first", "last", "what", "reasons", "one of them", "its id")
+    rows = _table("group", "letters", "first", "last", "what", "reasons", "one of them", "its id")
     for group in groups:
-        table.add_row(
+        rows.add_row(
             group.fingerprint,
             f"{len(group.letters):,}",
-            _time(group.first_time),
-            _time(group.last_time),
-            _line(group.cause),
+            time(group.first_time),
+            time(group.last_time),
+            line(group.cause),
             f"{group.reasons:,}",
-            _line(group.example.reason),
+            line(group.example.reason),
             group.example.original_id,
         )
-    console().print(table)
+    console().print(rows)
 
 
 def blocked_rows(found: Sequence[Waiting], service: str, *, as_json: bool) -> None:
     if as_json:
         _json_lines(waiting.as_json() for waiting in found)
         return
-    table = _table("handler", "group", "waiting", "since", "event id", "letter", "reason")
+    rows = _table("handler", "group", "waiting", "since", "event id", "letter", "reason")
     for waiting in found:
         block = waiting.block
-        table.add_row(
-            _line(block.consumer),
-            _line(block.group),
+        rows.add_row(
+            line(block.consumer),
+            line(block.group),
             f"{block.waiting:,}",
-            _time(block.since),
-            _line(block.event_id),
-            _line(waiting.head.value),
-            _line(block.reason),
+            time(block.since),
+            line(block.event_id),
+            line(waiting.head.value),
+            line(block.reason),
         )
-    console().print(table if found else "No message group waits for a letter.")
+    console().print(rows if found else "No message group waits for a letter.")
     for waiting in found:
         print(_next_of(waiting, service))
 
@@ -134,30 +124,9 @@ def _next_of(waiting: Waiting, service: str) -> str:
     return f"{block.group}: {what}"
 
 
-def _table(*columns: str) -> Table:
-    """Only what can be said in fewer words gives way where there is little room."""
-    table = Table(box=SIMPLE_HEAD, header_style="dim")
-    for column in columns:
-        gives_way = column in _LONG
-        justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
-        table.add_column(column, no_wrap=not gives_way, justify=justify)
-    return table
-
-
 def _json_lines(rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
         print(orjson.dumps(row).decode())
-
-
-def _time(time: datetime | None) -> str:
-    return "-" if time is None else time.astimezone().strftime("%m-%d %H:%M:%S")
-
-
-def _line(text: str) -> Text:
-    """On one line, and never read as markup: a sender may have written it."""
-    words = " ".join(text.split())
-    cut = words if len(words) <= _MOST else f"{words[: _MOST - 1]}…"
-    return Text(cut, no_wrap=True, overflow="ellipsis")
 
 
 # --- one letter --------------------------------------------------------------------------
@@ -334,12 +303,12 @@ class Progress(Lines):
         self._bar.advance(self._letters)
 
     def said(self, text: str) -> None:
-        self._bar.console.print(_line(text))
+        self._bar.console.print(line(text))
 
 
 def show_summary(report: Report, plan: Plan) -> None:
-    for line in _summary(report, plan):
-        print(line)
+    for said in _summary(report, plan):
+        print(said)
 
 
 def _summary(report: Report, plan: Plan) -> Iterable[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -20,22 +20,29 @@ class Format(StrEnum):
     SVG = "svg"
 
 
+FormatOption: TypeAlias = Annotated[
+    Format | None, typer.Option("--format", help="By default what --output ends in, or mermaid.")
+]
+OutputOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="The file to write, instead of the terminal.")
+]
+
+
 def graph(
     services: Services,
-    form: Annotated[
-        Format | None,
-        typer.Option("--format", help="By default what --output ends in, or mermaid."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="The file to write, instead of the terminal.")
-    ] = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Draw who emits what and who takes it."""
     from headrace.topology import graph as drawing
 
     chosen = form or format_of(output)
     draw = drawing.svg if chosen is Format.SVG else drawing.mermaid
-    drawn = draw(drawing.graph(*load_services(services)))
+    hand_out(draw(drawing.graph(*load_services(services))), output)
+
+
+def hand_out(drawn: str, output: Path | None) -> None:
+    """Into the file, or onto the terminal without one."""
     if output is None:
         print(drawn, end="")
     else:

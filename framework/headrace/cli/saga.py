@@ -84,7 +84,10 @@ def list_(
     ] = LIMIT,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one line for each saga that is not over: version by version, the oldest first."""
+    """Show one line for each saga that is not over.
+
+    They stand version by version, the oldest first.
+    """
     from .saga_views import saga_rows
 
     rows, now = run(_listed(_service(service), saga, stuck, limit))
@@ -116,21 +119,27 @@ async def _listed(
 def show(
     service: ServiceName, key: KeyArgument, saga: SagaOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show everything about one saga: its state, its steps, its history, and what to do next."""
+    """Show everything about one saga, and what to do next.
+
+    That is its state, its steps and its history.
+    """
     from .saga_views import shown_saga
 
     loaded = _service(service)
-    item, history = run(_looked_at(loaded, saga, key))
-    shown_saga(item, history, loaded, service, as_json=as_json)
+    item, history, now = run(_looked_at(loaded, saga, key))
+    shown_saga(item, history, loaded, service, now, as_json=as_json)
 
 
-async def _looked_at(service: Service, name: str | None, key: str) -> tuple[SagaItem, list[Entry]]:
+async def _looked_at(
+    service: Service, name: str | None, key: str
+) -> tuple[SagaItem, list[Entry], datetime]:
     from headrace.saga.operating import Sagas
 
     async with _ports() as ports:
         sagas = Sagas(service, ports)
         saga = sagas.named(name).name
-        return await sagas.get(saga, key), await sagas.history(saga, key)
+        item, history = await sagas.get(saga, key), await sagas.history(saga, key)
+        return item, history, ports.clock.now()
 
 
 # --- helping on --------------------------------------------------------------------------
@@ -146,7 +155,10 @@ def resume(
     patience: PatienceOption = PATIENCE,
     yes: YesOption = False,
 ) -> None:
-    """Try again what a saga is stuck at, once the cause is mended."""
+    """Try again what a saga is stuck at, once the cause is mended.
+
+    One that is not stuck is woken, if what it waits for is overdue.
+    """
     from headrace.saga.machine import Action
 
     _intervene(service, key, saga, Action.RESUME, why, by, patience, yes)
@@ -162,7 +174,10 @@ def skip_step(
     patience: PatienceOption = PATIENCE,
     yes: YesOption = False,
 ) -> None:
-    """Have a saga go on without what it is stuck at, which somebody has seen to by hand."""
+    """Go on without what a saga is stuck at.
+
+    It is for what somebody has seen to by hand.
+    """
     from headrace.saga.machine import Action
 
     _intervene(service, key, saga, Action.SKIP, why, by, patience, yes)
@@ -178,7 +193,10 @@ def compensate(
     patience: PatienceOption = PATIENCE,
     yes: YesOption = False,
 ) -> None:
-    """Have a saga undone, as if a step had failed; not once its point of no return has passed."""
+    """Have a saga undone, as if a step had failed.
+
+    That is refused once its point of no return has passed.
+    """
     from headrace.saga.machine import Action
 
     _intervene(service, key, saga, Action.COMPENSATE, why, by, patience, yes)

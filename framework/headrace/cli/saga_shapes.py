@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
@@ -12,7 +11,7 @@ import typer
 
 from headrace.errors import ConfigurationError
 
-from .graph import Format, format_of
+from .graph import Format, FormatOption, OutputOption, format_of, hand_out
 from .loading import Services, load_services
 
 if TYPE_CHECKING:
@@ -51,10 +50,11 @@ def explore(
         bool, typer.Option("--all-problems", help=f"Not only the {SHOWN} with the shortest paths.")
     ] = False,
 ) -> None:
-    """Walk through all that can become of sagas: every order of answers, failures, timeouts.
+    """Walk through all that can become of sagas.
 
-    Shows what goes wrong with the path that leads there, and exits with 1 if anything does. The
-    last line counts the states, the transitions and the problems of all sagas.
+    That is every order of answers, failures and timeouts. Shows what goes wrong with the path that
+    leads there, and exits with 1 if anything does. The last line counts the states, the transitions
+    and the problems of all sagas.
     """
     from headrace.saga.explore import LIMIT
     from headrace.saga.explore import explore as walk
@@ -74,13 +74,8 @@ def explore(
 def graph(
     services: Services,
     saga: SagaOption = None,
-    form: Annotated[
-        Format | None,
-        typer.Option("--format", help="By default what --output ends in, or mermaid."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="The file to write, instead of the terminal.")
-    ] = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Draw the steps of a saga, what undoes them, and how it ends.
 
@@ -90,11 +85,7 @@ def graph(
 
     draw = drawing.svg if (form or format_of(output)) is Format.SVG else drawing.mermaid
     drawn = draw(_the_one(_definitions(services, saga)))
-    if output is None:
-        print(drawn, end="")
-    else:
-        output.write_text(drawn, encoding="utf-8")
-        print(f"Wrote {output}.")
+    hand_out(drawn, output)
 
 
 def _definitions(names: Sequence[str], saga: str | None) -> list[tuple[str, Definition]]:

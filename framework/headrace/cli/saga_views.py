@@ -5,37 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from headrace.observe.redaction import redacted_payload
 from headrace.saga.handling import sagas_of
+from headrace.saga.item import course_of
 from headrace.saga.machine import Action
-from headrace.saga.operating import deadline_of, steps_of
-from headrace.saga.progress import Direction, Status, StepProgress, StepStatus
+from headrace.saga.progress import OVER, Direction, Status, StepProgress, StepStatus
+
+from .tables import console, line, table, time
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from headrace.saga.definition import Definition
-    from headrace.saga.item import SagaItem
+    from headrace.saga.item import Course, SagaItem
     from headrace.saga.operating import Entry
     from headrace.service import Service
 
-_LONG: Final = ("key", "step", "reason")
-_MOST: Final = 200
-"""Characters of a reason in a table."""
-
-_UNBROKEN: Final = 1_000
-"""Columns where there is no terminal: a file or another program has no edge."""
+_table = partial(table, long=("key", "step", "reason"))
 
 _GOING_ON: Final = frozenset(
     {StepStatus.SENT, StepStatus.PAUSED, StepStatus.UNDOING, StepStatus.UNDO_PAUSED}
 )
+_LATE: Final = timedelta(minutes=2)
+"""After this a timer counts as lost: EventBridge Scheduler is up to a minute late."""
 
 
 def command(name: str, service: str, saga: str, key: str) -> str:
@@ -51,20 +49,20 @@ def saga_rows(items: Sequence[SagaItem], now: datetime, *, stuck: bool, as_json:
         for item in items:
             print(_dumped(_row(item, now)))
         return
-    table = _table("saga", "key", "version", "status", "step", "since", "age", "reason")
+    rows = _table("saga", "key", "version", "status", "step", "since", "age", "reason")
     for item in items:
-        table.add_row(
+        rows.add_row(
             _name(item),
-            _line(item.key),
+            line(item.key),
             str(item.version),
             item.status.value,
-            _line(_where(item)),
-            _time(item.changed),
+            line(_where(item)),
+            time(item.changed),
             _age(now - item.begun),
-            _line(item.trouble or item.reason or "-"),
+            line(item.trouble or item.reason or "-"),
         )
     nothing = "No saga is stuck." if stuck else "There are no sagas that are not over."
-    _console().print(table if items else nothing)
+    console().print(rows if items else nothing)
 
 
 def _row(item: SagaItem, now: datetime) -> dict[str, Any]:
@@ -84,14 +82,14 @@ def _row(item: SagaItem, now: datetime) -> dict[str, Any]:
 
 def _where(item: SagaItem) -> str:
     """The steps that it waits for, or the one that waits for somebody."""
-    steps = steps_of(item, None)
+    steps = course_of(item).all_steps(None)
     return ", ".join(f"{name} {_shown(steps[name])}" for name in _going_on(item)) or "-"
 
 
 def _going_on(item: SagaItem) -> list[str]:
     if item.stuck is not None:
         return [item.stuck]
-    return [name for name, step in steps_of(item, None).items() if step.status in _GOING_ON]
+    return [name for name, step in course_of(item).steps.items() if step.status in _GOING_ON]
 
 
 def _shown(step: StepProgress) -> str:
@@ -102,19 +100,24 @@ def _shown(step: StepProgress) -> str:
 
 
 def shown_saga(
-    item: SagaItem, history: Sequence[Entry], service: Service, given: str, *, as_json: bool
+    item: SagaItem,
+    history: Sequence[Entry],
+    service: Service,
+    given: str,
+    now: datetime,
+    *,
+    as_json: bool,
 ) -> None:
-    saga = sagas_of(service)[_name(item)]
+    saga, course = sagas_of(service)[_name(item)], course_of(item)
     definition = saga.versions.get(item.version)
-    steps = steps_of(item, definition)
     if as_json:
-        print(_dumped(_whole(item, history, definition, steps)))
+        print(_dumped(_whole(item, history, definition, course)))
         return
-    for name, value in _facts(item, definition, steps, given):
+    for name, value in _facts(item, definition, course, given, now):
         print(f"{name:<10} {value}")
     print()
     print(_stated(item, definition))
-    _console().print(_step_rows(steps, definition))
+    console().print(_step_rows(course.all_steps(definition), definition))
     for entry in history:
         print("\n".join(_told(entry)))
     if not history:
@@ -126,13 +129,15 @@ def standing(item: SagaItem) -> str:
     why = item.trouble or item.reason
     reason = f": {why}" if why else ""
     at = f" at {_where(item)}" if _going_on(item) else ""
-    return f"{item.consumer} {item.key} is {item.status}{at} since {_time(item.changed)}{reason}"
+    return f"{item.consumer} {item.key} is {item.status}{at} since {time(item.changed)}{reason}"
 
 
 def question(item: SagaItem, action: Action) -> str:
     step = item.stuck or "the step"
-    undoes = orjson.loads(item.progress)["direction"] == Direction.BACK
+    undoes = course_of(item).direction is Direction.BACK
     match action:
+        case Action.RESUME if item.stuck is None:
+            return "Wake it, if something is overdue?"
         case Action.RESUME:
             return f"Try {'to undo ' if undoes else ''}{step} again?"
         case Action.SKIP if undoes:
@@ -147,7 +152,7 @@ def _whole(
     item: SagaItem,
     history: Sequence[Entry],
     definition: Definition | None,
-    steps: dict[str, StepProgress],
+    course: Course,
 ) -> dict[str, Any]:
     return {
         "saga": _name(item),
@@ -160,11 +165,11 @@ def _whole(
         "trouble": item.trouble,
         "begun": item.begun,
         "changed": item.changed,
-        "deadline": deadline_of(item),
+        "deadline": course.deadline,
         "state": None if definition is None else _state(item, definition),
         "steps": {
             name: {"status": step.status, "attempt": step.attempt, "due": step.due}
-            for name, step in steps.items()
+            for name, step in course.all_steps(definition).items()
         },
         "history": [entry.as_json() for entry in history],
     }
@@ -173,28 +178,30 @@ def _whole(
 def _facts(
     item: SagaItem,
     definition: Definition | None,
-    steps: dict[str, StepProgress],
+    course: Course,
     service: str,
+    now: datetime,
 ) -> Iterator[tuple[str, object]]:
     yield "saga", f"{item.consumer} {item.key}"
     yield "version", item.version if definition else f"{item.version}, which this code has not"
     yield "status", item.status if item.stuck is None else f"{item.status} at {item.stuck}"
     yield "begun", item.begun
     yield "changed", item.changed
-    if (deadline := deadline_of(item)) is not None and item.status is Status.RUNNING:
-        yield "deadline", deadline
+    if course.deadline is not None and item.status is Status.RUNNING:
+        yield "deadline", course.deadline
     if item.reason:
         yield "reason", item.reason
     if item.trouble:
         yield "trouble", item.trouble
-    yield "next", _next(item, definition, steps, service)
+    yield "next", _next(item, definition, course, service, now)
 
 
 def _next(
     item: SagaItem,
     definition: Definition | None,
-    steps: dict[str, StepProgress],
+    course: Course,
     service: str,
+    now: datetime,
 ) -> str:
     """What becomes of it, or what somebody has to do."""
     if item.status in (Status.COMPLETED, Status.COMPENSATED):
@@ -204,18 +211,38 @@ def _next(
             f"No message of it can be handled by code without version {item.version}: deploy a "
             "class of that version beside the newer ones."
         )
+    resume, skip, compensate = (
+        command(action, service, _name(item), item.key)
+        for action in (Action.RESUME, Action.SKIP, Action.COMPENSATE)
+    )
     if item.stuck is not None:
-        resume, skip = (
-            command(name, service, _name(item), item.key) for name in (Action.RESUME, Action.SKIP)
-        )
         return (
             f"See in its history why, mend that, then {resume}. If {item.stuck} was seen to by "
             f"hand, {skip}."
         )
-    dues = [step.due for step in steps.values() if step.due is not None]
+    due = min((step.due for step in course.steps.values() if step.due is not None), default=None)
+    if due is not None and due + _LATE <= now:
+        return f"{_unwoken(due, now)} {resume} wakes it."
+    deadline = _deadline(definition, course)
+    if deadline is not None and deadline + _LATE <= now:
+        return f"{_unwoken(deadline, now)} {compensate} does what the deadline is for."
     waits = ", ".join(_going_on(item)) or "what comes next"
-    until = f", until {min(dues)} at the latest" if dues else ""
+    until = "" if due is None else f", until {due} at the latest"
     return f"It waits for {waits}{until}: there is nothing to do."
+
+
+def _deadline(definition: Definition, course: Course) -> datetime | None:
+    """When it is undone, if it can be still."""
+    pivot = definition.pivot
+    past = pivot is not None and course.all_steps(definition)[pivot.name].status in OVER
+    return None if past or course.direction is Direction.BACK else course.deadline
+
+
+def _unwoken(due: datetime, now: datetime) -> str:
+    return (
+        f"It was to go on at {due}, {_age(now - due)} ago, and nothing woke it. If a worker runs, "
+        "and keeps up with its queue, the timer is lost, or a dead letter:"
+    )
 
 
 def _stated(item: SagaItem, definition: Definition | None) -> str:
@@ -230,22 +257,22 @@ def _state(item: SagaItem, definition: Definition) -> dict[str, Any]:
 
 
 def _step_rows(steps: dict[str, StepProgress], definition: Definition | None) -> Table:
-    table = _table("step", "status", "attempt", "due", "undone by")
+    rows = _table("step", "status", "attempt", "due", "undone by")
     for name, step in steps.items():
         known = definition.steps.get(name) if definition else None
         undo = known.reverse if known else None
-        table.add_row(
+        rows.add_row(
             name,
             step.status.value,
             str(step.attempt or "-"),
-            _time(step.due),
+            time(step.due),
             undo.name if undo else "-",
         )
-    return table
+    return rows
 
 
 def _told(entry: Entry) -> Iterator[str]:
-    yield f"{_time(entry.time)}  {entry.turn:>3}  {entry.event} {entry.id}: {entry.status}"
+    yield f"{time(entry.time)}  {entry.turn:>3}  {entry.event} {entry.id}: {entry.status}"
     yield from (f"{'':>21}{change}" for change in entry.changes)
     if entry.sent:
         yield f"{'':>21}sent: {', '.join(entry.sent)}"
@@ -256,30 +283,6 @@ def _told(entry: Entry) -> Iterator[str]:
 
 def _name(item: SagaItem) -> str:
     return item.consumer.rpartition(".")[2]
-
-
-def _console() -> Console:
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(width=_UNBROKEN, highlight=False)
-
-
-def _table(*columns: str) -> Table:
-    """Only what can be said in fewer words gives way where there is little room."""
-    table = Table(box=SIMPLE_HEAD, header_style="dim")
-    for column in columns:
-        table.add_column(column, no_wrap=column not in _LONG)
-    return table
-
-
-def _line(text: str) -> Text:
-    """On one line, and never read as markup: a sender may have written it."""
-    words = " ".join(text.split())
-    cut = words if len(words) <= _MOST else f"{words[: _MOST - 1]}…"
-    return Text(cut, no_wrap=True, overflow="ellipsis")
-
-
-def _time(time: datetime | None) -> str:
-    return "-" if time is None else time.astimezone().strftime("%m-%d %H:%M:%S")
 
 
 def _age(age: timedelta) -> str:

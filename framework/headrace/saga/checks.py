@@ -9,7 +9,6 @@ from typing import Any
 
 from headrace.errors import DefinitionError
 from headrace.events import MessageType, contract_of, ensure_buildable
-from headrace.limits import SQS_MAX_RETENTION
 from headrace.saga.definition import (
     ONCE,
     Definition,
@@ -118,13 +117,6 @@ def _refuse_bad_class(definition: Definition) -> None:
         )
     if definition.deadline is not None and definition.deadline.total_seconds() <= 0:
         raise _wrong(definition, "has a deadline that is over before it begins")
-    if definition.retention <= SQS_MAX_RETENTION:
-        raise _wrong(
-            definition,
-            f"is kept for {definition.retention.days} days, and a queue may keep an answer for "
-            f"{SQS_MAX_RETENTION.days}: an answer that is later would be for an unknown saga. Make "
-            "retention longer",
-        )
 
 
 def _refuse_bad_begin(definition: Definition) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 from zlib import crc32
@@ -16,7 +16,15 @@ from headrace.errors import HeadraceError
 from headrace.ports import Item
 from headrace.record import RELAY_INDEX, moment
 from headrace.saga.definition import Definition
-from headrace.saga.progress import Direction, Progress, Status, StepProgress, StepStatus, Timer
+from headrace.saga.progress import (
+    NOT_BEGUN,
+    Direction,
+    Progress,
+    Status,
+    StepProgress,
+    StepStatus,
+    Timer,
+)
 
 SHARDS: Final = 8
 """Partitions of the index for the sagas of one version that are not over. One takes 1,000 writes a
@@ -88,9 +96,37 @@ def item_of(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How far a saga is, as its item says without its class. `steps` are those that were begun."""
+
+    turn: int
+    direction: Direction
+    steps: dict[str, StepProgress]
+    deadline: datetime | None
+    timer: Timer | None
+
+    def all_steps(self, definition: Definition | None) -> dict[str, StepProgress]:
+        """Those that were not begun as well, in the order of the class, as far as it is known."""
+        names = dict.fromkeys([*(definition.steps if definition else ()), *self.steps])
+        return {name: self.steps.get(name, NOT_BEGUN) for name in names}
+
+
+def course_of(item: SagaItem) -> Course:
+    fields = orjson.loads(item.progress)
+    timer = fields.get("timer")
+    return Course(
+        turn=fields["turn"],
+        direction=Direction(fields["direction"]),
+        steps=dict(_steps(fields["steps"])),
+        deadline=_time(fields.get("deadline")),
+        timer=timer and Timer(timer["turn"], _sure(timer["at"]), timer["scheduled"]),
+    )
+
+
 def progress_of(definition: Definition, item: SagaItem) -> Progress:
     """How far a saga is. Raises `HeadraceError` if its state does not fit its class any more."""
-    fields = orjson.loads(item.progress)
+    course = course_of(item)
     try:
         state = definition.cls.model_validate_json(item.state)
     except ValueError as error:
@@ -99,19 +135,18 @@ def progress_of(definition: Definition, item: SagaItem) -> Progress:
             f"{definition.cls.__name__}: {error}. Give new fields a default, and leave the others "
             "as they are; or write a new version of the saga."
         ) from error
-    timer = fields.get("timer")
     return Progress(
         state=state,
         begun=item.begun,
-        deadline=_time(fields.get("deadline")),
-        steps=dict(_steps(fields["steps"])),
-        direction=Direction(fields["direction"]),
+        deadline=course.deadline,
+        steps=course.steps,
+        direction=course.direction,
         ended=item.status in (Status.COMPLETED, Status.COMPENSATED),
         stuck=item.stuck,
         trouble=item.trouble,
         reason=item.reason,
-        timer=timer and Timer(timer["turn"], _sure(timer["at"]), timer["scheduled"]),
-        turn=fields["turn"],
+        timer=course.timer,
+        turn=course.turn,
     )
 
 

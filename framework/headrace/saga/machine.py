@@ -264,8 +264,7 @@ class _Turn:
 
     def _is_overdue(self) -> bool:
         """Whether something is due, and the timer for it did not come."""
-        dues = [step.due for step in self._steps.values() if step.due is not None]
-        return any(due <= self.now for due in dues)
+        return any(due <= self.now for due in self._dues(self._before))
 
     def intervene(self, action: Action, said: str) -> None:
         if action is Action.COMPENSATE:

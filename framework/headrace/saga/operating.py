@@ -25,7 +25,7 @@ from headrace.saga.definition import Definition
 from headrace.saga.handling import SagaHandler, sagas_of
 from headrace.saga.item import SHARDS, SagaItem, shard, trail_of
 from headrace.saga.machine import Action
-from headrace.saga.progress import Status, StepProgress, StepStatus
+from headrace.saga.progress import Status
 from headrace.service import Service
 
 T = TypeVar("T")
@@ -327,30 +327,6 @@ class Sagas:
 
     def _pause(self, state: RetryCallState) -> float:
         return self._ports.randomness.uniform(0, 0.1 * 2**state.attempt_number)
-
-
-def steps_of(item: SagaItem, definition: Definition | None) -> dict[str, StepProgress]:
-    """Where each step is, in the order of the class; without it, those that were begun."""
-    written: dict[str, dict[str, Any]] = orjson.loads(item.progress)["steps"]
-    names = dict.fromkeys([*(definition.steps if definition else ()), *written])
-    return {name: _step(written.get(name, {})) for name in names}
-
-
-def deadline_of(item: SagaItem) -> datetime | None:
-    """When a saga is undone, if it can be then."""
-    written: str | None = orjson.loads(item.progress).get("deadline")
-    return None if written is None else datetime.fromisoformat(written)
-
-
-def _step(written: dict[str, Any]) -> StepProgress:
-    due: str | None = written.get("due")
-    return StepProgress(
-        status=StepStatus(written.get("status", StepStatus.WAITING)),
-        attempt=written.get("attempt", 0),
-        due=None if due is None else datetime.fromisoformat(due),
-        place=written.get("place", 0),
-        unanswered=written.get("unanswered", False),
-    )
 
 
 def _is_open(item: SagaItem, *, stuck: bool) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from headrace.saga.definition import Definition, Saga
 
@@ -88,7 +89,7 @@ class Progress:
     turn: int = 0
 
     def step(self, name: str) -> StepProgress:
-        return self.steps.get(name, _NOT_BEGUN)
+        return self.steps.get(name, NOT_BEGUN)
 
     @property
     def status(self) -> Status:
@@ -107,4 +108,4 @@ class Progress:
 OVER = frozenset({StepStatus.DONE, StepStatus.SKIPPED})
 """What lets the steps behind begin."""
 
-_NOT_BEGUN = StepProgress()
+NOT_BEGUN: Final = StepProgress()

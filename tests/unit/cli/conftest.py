@@ -67,8 +67,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def headrace(project: Path, capsys: pytest.CaptureFixture[str]) -> Headrace:
     """`headrace("check", "shop.app:till")`"""
+    return calling(capsys)
 
+
+def calling(capsys: pytest.CaptureFixture[str]) -> Headrace:
     def call(*arguments: str) -> Ended:
+        capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         captured = capsys.readouterr()

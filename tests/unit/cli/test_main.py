@@ -20,7 +20,7 @@ def test_help_lists_the_commands_and_the_exit_codes(headrace: Headrace) -> None:
     assert "Exit codes: 0 done; 1 " in ended.out
 
 
-@pytest.mark.parametrize("group", [[], ["dlq"], ["schemas"]])
+@pytest.mark.parametrize("group", [[], ["dlq"], ["saga"], ["schemas"]])
 def test_help_says_what_each_command_does_without_cutting_it_short(
     headrace: Headrace, group: list[str]
 ) -> None:

@@ -96,3 +96,16 @@ def test_a_saga_is_drawn_on_the_terminal_or_into_a_file(project: Path, headrace:
     assert drawn.out.startswith("flowchart TD\n")
     assert written.out == "Wrote cake.svg.\n"
     assert (project / "cake.svg").read_text().startswith("<svg ")
+
+
+@pytest.mark.usefixtures("bakery")
+def test_an_ending_that_is_not_known_is_refused_unless_the_format_is_given(
+    project: Path, headrace: Headrace
+) -> None:
+    refused = headrace("saga", "graph", "shop.bakery:bakery", "--output", "cake.png")
+
+    assert (refused.code, (project / "cake.png").exists()) == (2, False)
+    assert "name a file that ends in .svg, or in .mmd for Mermaid" in refused.err
+
+    given = headrace("saga", "graph", "shop.bakery:bakery", "--output", "cake", "--format", "svg")
+    assert (given.code, (project / "cake").read_text()[:5]) == (0, "<svg ")

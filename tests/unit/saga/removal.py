@@ -22,6 +22,7 @@ from tests.crash.skipping import SkippingLoop
 T = TypeVar("T")
 
 MINUTE: Final = timedelta(minutes=1)
+HOUR: Final = timedelta(hours=1)
 SERVICE: Final = "tests.unit.saga.removal:movers"
 SAGA: Final = "removal"
 
@@ -75,6 +76,14 @@ class PianoInPlace(Event, source="saga.stage"):
     piano: str
 
 
+class PianoStored(Event, source="saga.stage"):
+    piano: str
+
+
+class PianoOffered(Event, source="saga.stage"):
+    piano: str
+
+
 movers = Service("movers", bus="stage")
 cranes = Service("cranes", bus="stage")
 porters = Service("porters", bus="stage")
@@ -83,8 +92,11 @@ porters = Service("porters", bus="stage")
 tuners = Service("tuners", bus="stage")
 """Who has two."""
 
+keepers = Service("keepers", bus="stage")
+"""Who has one that waits without a timeout."""
 
-class Removal(Saga, service=movers, starts_on=PianoSold, key="piano", deadline=timedelta(hours=6)):
+
+class Removal(Saga, service=movers, starts_on=PianoSold, key="piano", deadline=6 * HOUR):
     """Hire a crane, and lift the piano with it."""
 
     piano: str
@@ -135,6 +147,20 @@ class Polish(Tuning, service=tuners, starts_on=PianoInPlace, key="piano"):
     @classmethod
     def begin(cls, event: PianoInPlace) -> Polish:
         return cls(piano=event.piano)
+
+
+class Storage(Saga, service=keepers, starts_on=PianoStored, key="piano", deadline=6 * HOUR):
+    """Offer a piano until somebody buys it."""
+
+    piano: str
+
+    @classmethod
+    def begin(cls, event: PianoStored) -> Storage:
+        return cls(piano=event.piano)
+
+    @step(done=PianoSold, failed=SaleCalledOff, nothing_to_undo=True)
+    def offer(self) -> PianoOffered:
+        return PianoOffered(piano=self.piano)
 
 
 jammed: set[str] = set()

@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from headrace.cli import main
 from headrace.ports import Ports
 from headrace.testing.memory import memory_ports
 from headrace.topology.model import Table, Topology
-from tests.unit.cli.conftest import Ended, Headrace
+from tests.unit.cli.conftest import Ended, Headrace, calling
 from tests.unit.saga import removal
 from tests.unit.saga.removal import SERVICE, Site
 
@@ -40,17 +40,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 @pytest.fixture
 def headrace(site: Site, capsys: pytest.CaptureFixture[str]) -> Headrace:
     """`headrace("saga", "list", SERVICE)`"""
-
-    def call(*arguments: str) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        captured = capsys.readouterr()
-        code = ended.value.code or 0
-        assert isinstance(code, int)
-        return Ended(code, captured.out, captured.err)
-
-    return call
+    return calling(capsys)
 
 
 @pytest.fixture
@@ -171,6 +161,40 @@ def test_a_saga_that_waits_for_an_answer_needs_nobody(headrace: Headrace) -> Non
     assert "It waits for hire, until" in headrace("saga", "show", SERVICE, "P2").out
 
 
+@pytest.mark.usefixtures("waiting")
+def test_a_saga_whose_timer_is_overdue_can_be_resumed(headrace: Headrace, site: Site) -> None:
+    site.works = False
+    site.cloud.clock.advance(timedelta(hours=2))
+    shown = headrace("saga", "show", SERVICE, "P2").out
+
+    assert ", 1 h 59 min ago, and nothing woke it." in shown
+    assert f"dead letter: `headrace saga resume {SERVICE} P2 --saga removal` wakes it." in shown
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_timer_that_is_a_little_late_is_not_overdue(headrace: Headrace, site: Site) -> None:
+    site.works = False
+    site.cloud.clock.advance(timedelta(minutes=1))
+
+    assert "there is nothing to do" in headrace("saga", "show", SERVICE, "P2").out
+
+
+def test_a_saga_whose_deadline_woke_nobody_can_be_undone(headrace: Headrace, site: Site) -> None:
+    async def offer() -> None:
+        async with removal.deployed(site.cloud, removal.keepers) as aws:
+            await aws.publish(removal.PianoStored(piano="P1"))
+            await aws.elapsed(timedelta(0))
+
+    site.run(offer())
+    site.works = False
+    site.cloud.clock.advance(timedelta(hours=7))
+    keepers = "tests.unit.saga.removal:keepers"
+    shown = headrace("saga", "show", keepers, "P1").out
+
+    assert " ago, and nothing woke it." in shown
+    assert f"`headrace saga compensate {keepers} P1 --saga storage` does what" in shown
+
+
 # --- helping on --------------------------------------------------------------------------
 
 
@@ -266,6 +290,17 @@ def test_who_is_asked_decides(
     assert "Let hire count as undone, and go on? [y/N] " in ended.out
     assert ("Nothing was done." in ended.out) is (status == "stuck")
     assert shown(headrace)["status"] == status
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_saga_that_is_not_stuck_can_only_be_woken(
+    headrace: Headrace, answer: Callable[[str], None]
+) -> None:
+    answer("n")
+
+    assert (
+        "Wake it, if something is overdue? [y/N] " in headrace("saga", "resume", SERVICE, "P2").out
+    )
 
 
 # --- what is wrong -----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Self
 
 import pytest
 
@@ -12,6 +13,7 @@ from headrace.errors import DefinitionError
 from headrace.events import registry
 from headrace.saga import Abort, Saga, TimedOut, on, step
 from headrace.saga.definition import definition_of
+from headrace.service import QueueSettings
 
 MINUTE = timedelta(minutes=1)
 
@@ -53,6 +55,24 @@ class PotNamed(Event, source="saga.kiln"):
     name: str
 
 
+class Potter(Saga):
+    """What the pots here have in common."""
+
+    pot: str
+
+    @classmethod
+    def begin(cls, event: KilnLit) -> Self:
+        return cls(pot=event.pot)
+
+
+class Fired(Potter):
+    """With all that a saga needs."""
+
+    @step(done=PotFired, failed=PotCracked, timeout=MINUTE)
+    def fire(self) -> FirePot:
+        return FirePot(pot=self.pot)
+
+
 @pytest.fixture(autouse=True)
 def scratch() -> Iterator[None]:
     with registry.scratch():
@@ -62,13 +82,7 @@ def scratch() -> Iterator[None]:
 def test_an_answer_that_no_step_maps_is_refused() -> None:
     with pytest.raises(DefinitionError, match="takes PotCracked in cracked, and nothing maps it"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired, timeout=MINUTE)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
@@ -80,13 +94,7 @@ def test_an_answer_that_no_step_maps_is_refused() -> None:
 def test_a_step_without_a_way_to_fail_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"cannot fail: fire would wait for ever .* timeout="):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
@@ -95,13 +103,7 @@ def test_a_step_without_a_way_to_fail_is_refused() -> None:
 def test_an_undo_that_needs_what_the_state_does_not_hold_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"uses self\.shelf in smash, and the state holds no"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired, failed=PotCracked)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
@@ -114,13 +116,8 @@ def test_an_undo_that_needs_what_the_state_does_not_hold_is_refused() -> None:
 def test_an_undo_that_needs_what_nothing_ever_sets_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"needs self\.shelf in smash, and nothing ever"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             shelf: str | None = None
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
 
             @step(done=PotFired, failed=PotCracked)
             def fire(self) -> FirePot:
@@ -132,13 +129,8 @@ def test_an_undo_that_needs_what_nothing_ever_sets_is_refused() -> None:
 
 
 def test_an_undo_may_need_what_an_answer_sets() -> None:
-    class Pot(Saga, starts_on=KilnLit, key="pot"):
-        pot: str
+    class Pot(Potter, starts_on=KilnLit, key="pot"):
         shelf: str | None = None
-
-        @classmethod
-        def begin(cls, event: KilnLit) -> Pot:
-            return cls(pot=event.pot)
 
         @step(done=PotFired, failed=PotCracked)
         def fire(self) -> FirePot:
@@ -158,13 +150,7 @@ def test_an_undo_may_need_what_an_answer_sets() -> None:
 def test_a_step_that_is_never_reached_is_refused() -> None:
     with pytest.raises(DefinitionError, match="fire names no done=, so glaze is never reached"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(failed=PotCracked)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
@@ -177,13 +163,7 @@ def test_a_step_that_is_never_reached_is_refused() -> None:
 def test_an_answer_that_two_steps_wait_for_is_refused() -> None:
     with pytest.raises(DefinitionError, match="maps PotFired twice, in fire and in glaze"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired, timeout=MINUTE)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
@@ -196,26 +176,14 @@ def test_an_answer_that_two_steps_wait_for_is_refused() -> None:
 def test_a_message_that_does_not_say_for_which_saga_it_is_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"which saga PotNamed is for.* keys="):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotNamed, timeout=MINUTE)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
 
 
 def test_another_name_for_the_key_can_be_given() -> None:
-    class Pot(Saga, starts_on=KilnLit, key="pot", keys={PotNamed: "name"}):
-        pot: str
-
-        @classmethod
-        def begin(cls, event: KilnLit) -> Pot:
-            return cls(pot=event.pot)
-
+    class Pot(Potter, starts_on=KilnLit, key="pot", keys={PotNamed: "name"}):
         @step(done=PotNamed, timeout=MINUTE)
         def fire(self) -> FirePot:
             return FirePot(pot=self.pot)
@@ -237,13 +205,7 @@ def test_a_saga_without_a_beginning_is_refused() -> None:
 def test_an_undo_after_the_point_of_no_return_is_refused() -> None:
     with pytest.raises(DefinitionError, match="undoes glaze by smash, which stands after the poi"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired, timeout=MINUTE, pivot=True)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
@@ -260,13 +222,7 @@ def test_an_undo_after_the_point_of_no_return_is_refused() -> None:
 def test_a_step_beside_the_point_of_no_return_is_refused() -> None:
     with pytest.raises(DefinitionError, match="has the step glaze beside its point of no return"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step()
             def light(self) -> None: ...
 
@@ -282,13 +238,7 @@ def test_a_step_beside_the_point_of_no_return_is_refused() -> None:
 def test_a_method_that_returns_what_is_no_message_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"Pot\.fire returns str, which is neither"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired, timeout=MINUTE)
             def fire(self) -> str:
                 return "fire"
@@ -298,44 +248,36 @@ def test_a_saga_of_a_service_without_a_table_is_refused() -> None:
     potter = Service("potter", table=None)
     with pytest.raises(DefinitionError, match="is kept in the table of 'potter', which has none"):
 
-        class Pot(Saga, service=potter, starts_on=KilnLit, key="pot"):
-            pot: str
+        class Pot(Fired, service=potter, starts_on=KilnLit, key="pot"): ...
 
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
 
-            @step(done=PotFired, timeout=MINUTE)
-            def fire(self) -> FirePot:
-                return FirePot(pot=self.pot)
+def test_a_saga_that_is_forgotten_while_a_message_may_come_again_is_refused() -> None:
+    potter = Service("potter")
+    with pytest.raises(DefinitionError, match=r"may come again within 23: .* Make retention long"):
+
+        class Pot(
+            Fired, service=potter, starts_on=KilnLit, key="pot", retention=timedelta(days=23)
+        ): ...
+
+
+def test_where_queues_keep_messages_for_less_a_saga_may_be_forgotten_sooner() -> None:
+    day = timedelta(days=1)
+    settings = QueueSettings(retention=day, dead_letter_retention=2 * day)
+    potter = Service("potter", queues=settings)
+
+    class Pot(Fired, service=potter, starts_on=KilnLit, key="pot", retention=6 * day): ...
+
+    assert definition_of(Pot).retention == 6 * day
 
 
 def test_two_sagas_of_one_name_and_version_are_refused() -> None:
     potter = Service("potter")
 
-    class Pot(Saga, service=potter, starts_on=KilnLit, key="pot"):
-        pot: str
-
-        @classmethod
-        def begin(cls, event: KilnLit) -> Pot:
-            return cls(pot=event.pot)
-
-        @step(done=PotFired, timeout=MINUTE)
-        def fire(self) -> FirePot:
-            return FirePot(pot=self.pot)
+    class Pot(Fired, service=potter, starts_on=KilnLit, key="pot"): ...
 
     with pytest.raises(DefinitionError, match=r"both version 1 .* version=2"):
 
-        class Vase(Saga, service=potter, starts_on=KilnLit, key="pot", name="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Vase:
-                return cls(pot=event.pot)
-
-            @step(done=PotFired, timeout=MINUTE)
-            def fire(self) -> FirePot:
-                return FirePot(pot=self.pot)
+        class Vase(Fired, service=potter, starts_on=KilnLit, key="pot", name="pot"): ...
 
 
 @pytest.mark.parametrize(
@@ -345,7 +287,6 @@ def test_two_sagas_of_one_name_and_version_are_refused() -> None:
         ({"starts_on": ()}, "is started by nothing"),
         ({"version": 0}, "versions are numbers from 1"),
         ({"deadline": timedelta(0)}, "deadline that is over before it begins"),
-        ({"retention": timedelta(days=1)}, "Make retention longer"),
         ({"keys": {PotGlazed: "pot"}}, "a key for PotGlazed, which it does not take"),
     ],
 )
@@ -353,28 +294,13 @@ def test_what_a_class_says_of_itself_is_checked(options: dict[str, object], what
     given: dict[str, object] = {"starts_on": KilnLit, "key": "pot", **options}
     with pytest.raises(DefinitionError, match=what):
 
-        class Pot(Saga, **given):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
-            @step(done=PotFired, failed=PotCracked, timeout=MINUTE)
-            def fire(self) -> FirePot:
-                return FirePot(pot=self.pot)
+        class Pot(Fired, **given): ...
 
 
 def test_what_a_handler_may_not_both_do_is_refused() -> None:
     with pytest.raises(DefinitionError, match="maps PotFired in fire, and also begins with it"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired, failed=PotCracked)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)
@@ -386,13 +312,7 @@ def test_what_a_handler_may_not_both_do_is_refused() -> None:
 def test_an_answer_for_what_cannot_time_out_is_refused() -> None:
     with pytest.raises(DefinitionError, match="has cold for the time when fire is not answered"):
 
-        class Pot(Saga, starts_on=KilnLit, key="pot"):
-            pot: str
-
-            @classmethod
-            def begin(cls, event: KilnLit) -> Pot:
-                return cls(pot=event.pot)
-
+        class Pot(Potter, starts_on=KilnLit, key="pot"):
             @step(done=PotFired, failed=PotCracked)
             def fire(self) -> FirePot:
                 return FirePot(pot=self.pot)

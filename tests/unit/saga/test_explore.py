@@ -46,6 +46,18 @@ from tests.unit.saga.carnival import (
 )
 
 
+class Permitted(Town):
+    """It begins with a permit, which can be given back."""
+
+    @step(done=PermitGiven, failed=PermitDenied, timeout=MINUTE)
+    def permit(self) -> AskPermit:
+        return AskPermit(town=self.town)
+
+    @permit.undo(done=PermitReturned)
+    def give_back(self) -> ReturnPermit:
+        return ReturnPermit(town=self.town)
+
+
 class Fair(Town, starts_on=CarnivalCalled, key="town"):
     """A small carnival, in which every step can be undone, and the mayor may be asleep."""
 
@@ -138,16 +150,8 @@ def test_the_examples_of_the_class_are_its_branches() -> None:
     assert explore(Examined).notes == ("wagon was never sent: give examples that lead there",)
 
 
-class Bold(Town, starts_on=CarnivalCalled, key="town", deadline=timedelta(hours=1)):
+class Bold(Permitted, starts_on=CarnivalCalled, key="town", deadline=timedelta(hours=1)):
     """A parade leaves nothing behind, but cannot be called off either."""
-
-    @step(done=PermitGiven, failed=PermitDenied, timeout=MINUTE)
-    def permit(self) -> AskPermit:
-        return AskPermit(town=self.town)
-
-    @permit.undo(done=PermitReturned)
-    def give_back(self) -> ReturnPermit:
-        return ReturnPermit(town=self.town)
 
     @step(done=ParadeStarted, timeout=MINUTE, pivot=True, nothing_to_undo=True)
     def parade(self) -> StartParade:
@@ -162,16 +166,8 @@ def test_what_is_due_with_the_deadline_is_not_sent_again_only_to_be_undone() -> 
     assert explore(Bold).problems == ()
 
 
-class Moody(Town, starts_on=CarnivalCalled, key="town"):
+class Moody(Permitted, starts_on=CarnivalCalled, key="town"):
     """The mayor, who was asleep twice, is heard of once more."""
-
-    @step(done=PermitGiven, failed=PermitDenied, timeout=MINUTE)
-    def permit(self) -> AskPermit:
-        return AskPermit(town=self.town)
-
-    @permit.undo(done=PermitReturned)
-    def give_back(self) -> ReturnPermit:
-        return ReturnPermit(town=self.town)
 
     @step(done=ParadeStarted, again=MayorAsleep, timeout=MINUTE, pivot=True)
     def parade(self) -> StartParade:
@@ -217,16 +213,8 @@ def test_a_compensation_that_is_missing_is_found_with_its_path() -> None:
     )
 
 
-class Patient(Town, starts_on=CarnivalCalled, key="town"):
+class Patient(Permitted, starts_on=CarnivalCalled, key="town"):
     """The drummers may take as long as they want."""
-
-    @step(done=PermitGiven, failed=PermitDenied, timeout=MINUTE)
-    def permit(self) -> AskPermit:
-        return AskPermit(town=self.town)
-
-    @permit.undo(done=PermitReturned)
-    def give_back(self) -> ReturnPermit:
-        return ReturnPermit(town=self.town)
 
     @step(done=DrummersHired, failed=DrummersIll)
     def drummers(self) -> HireDrummers:
@@ -403,16 +391,8 @@ def test_an_undo_that_is_forgotten_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert "it is compensated, and permit happened and is not undone" in whats(explore(Fair))
 
 
-class Cautious(Town, starts_on=CarnivalCalled, key="town"):
+class Cautious(Permitted, starts_on=CarnivalCalled, key="town"):
     """It asks for a permit, and no more."""
-
-    @step(done=PermitGiven, failed=PermitDenied, timeout=MINUTE)
-    def permit(self) -> AskPermit:
-        return AskPermit(town=self.town)
-
-    @permit.undo(done=PermitReturned)
-    def give_back(self) -> ReturnPermit:
-        return ReturnPermit(town=self.town)
 
 
 def test_what_is_undone_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

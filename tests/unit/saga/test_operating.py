@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from headrace.errors import ConfigurationError, HeadraceError, NotProvisioned
+from headrace.saga.item import course_of
 from headrace.saga.machine import Action
-from headrace.saga.operating import Answer, InFlight, Sagas, deadline_of, steps_of
+from headrace.saga.operating import Answer, InFlight, Sagas
 from headrace.saga.progress import Status, StepStatus
 from headrace.testing.harness import Harness, harness
 from headrace.testing.memory import MemoryStore, memory_ports
@@ -147,14 +148,15 @@ async def test_steps_are_in_the_order_of_the_class(aws: Harness, sagas: Sagas) -
     await sell(aws, "P1")
     item = await sagas.get(SAGA, "P1")
 
-    steps = steps_of(item, sagas.definition_of(item))
+    course = course_of(item)
+    steps = course.all_steps(sagas.definition_of(item))
     assert [(name, step.status) for name, step in steps.items()] == [
         ("hire", StepStatus.SENT),
         ("lift", StepStatus.WAITING),
         ("tell", StepStatus.WAITING),
     ]
     assert steps["hire"].due == item.begun + MINUTE
-    assert deadline_of(item) == item.begun + timedelta(hours=6)
+    assert course.deadline == item.begun + timedelta(hours=6)
 
 
 async def test_a_saga_that_is_not_there_is_said_to_be_so(sagas: Sagas) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Self
 
 from headrace import Command, Event, Service, Transaction
 from headrace.record import RELAY_INDEX
@@ -44,17 +45,21 @@ class HiveAired(Event, source="saga.smokers"):
     hive: str
 
 
+class OfHoney(Saga):
+    """What harvests have in common."""
+
+    hive: str
+
+    @classmethod
+    def begin(cls, event: HoneyWanted) -> Self:
+        return cls(hive=event.hive)
+
+
 def beekeeping(*, hears_of_sleep: bool = False) -> Service:
     """A service whose saga waits for HiveSmoked, and undoes it until HiveAired."""
     keeper = Service("keeper", bus="hive")
 
-    class Harvest(Saga, service=keeper, starts_on=HoneyWanted, key="hive"):
-        hive: str
-
-        @classmethod
-        def begin(cls, event: HoneyWanted) -> Harvest:
-            return cls(hive=event.hive)
-
+    class Harvest(OfHoney, service=keeper, starts_on=HoneyWanted, key="hive"):
         @step(done=HiveSmoked, timeout=HOUR)
         def smoke(self) -> SmokeHive:
             return SmokeHive(hive=self.hive)
@@ -126,13 +131,7 @@ def test_a_saga_whose_answers_all_come_has_no_findings() -> None:
 def test_a_step_that_would_stay_done_is_a_warning() -> None:
     keeper = Service("keeper", bus="hive")
 
-    class Harvest(Saga, service=keeper, starts_on=HoneyWanted, key="hive"):
-        hive: str
-
-        @classmethod
-        def begin(cls, event: HoneyWanted) -> Harvest:
-            return cls(hive=event.hive)
-
+    class Harvest(OfHoney, service=keeper, starts_on=HoneyWanted, key="hive"):
         @step(done=HiveSmoked, timeout=HOUR)
         def smoke(self) -> SmokeHive:
             return SmokeHive(hive=self.hive)
