@@ -1,6 +1,7 @@
 """What the notification service needs from outside, chosen by the environment.
 
-MAIL_URL    smtp://[user:password@]host[:port] sends mail; without it, mail is written to files
+MAIL_URL    smtp://[user:password@]host[:port] sends mail; without it, mail is written to files.
+            As it may hold a password, MAIL_URL_SECRET names it in Secrets Manager instead
 MAIL_DIR    the folder of these files, ./mail by default
 MAIL_FROM   the sender's address
 """
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from headrace.aws.secrets import secret
 from headrace.errors import ConfigurationError
 from services.notification.mail import FileMailer, Mailer, SmtpMailer, SmtpServer
 
@@ -24,7 +26,7 @@ _HOW = "write smtp://host:port, with user:password@ before the host if the serve
 async def open_mailer() -> AsyncIterator[Mailer]:
     """The mailer that the environment asks for; raises `ConfigurationError`."""
     sender = os.environ.get("MAIL_FROM") or _SENDER
-    url = os.environ.get("MAIL_URL")
+    url = await secret("MAIL_URL")
     if url:
         yield SmtpMailer(_server(url), sender)
     else:

@@ -25,7 +25,7 @@ from services.order.saga import ANSWER
 from services.order.service import order
 
 LEASE: Final = timedelta(seconds=10)
-TIMEOUT: Final = min(timedelta(seconds=10), ANSWER / 6)
+TIMEOUT: Final = min(timedelta(seconds=8), ANSWER / 6)
 """For one call, so that there are several until the step is given up."""
 PATIENT: Final = Policy(attempts=9, backoff=Backoff(base=TIMEOUT / 2, cap=timedelta(minutes=1)))
 

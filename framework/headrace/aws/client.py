@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -118,32 +118,50 @@ async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
     In turn, because what costs here is reading service models, which blocks the loop; the one
     thing worth waiting for, the credentials, is fetched once and before.
     """
+    session, region = _session(config)
+    has_credentials = await session.get_credentials() is not None
+    async with AsyncExitStack() as stack:
+
+        async def opened(service: str) -> Any:
+            opening = _client(session, service, region, config, has_credentials)
+            return await stack.enter_async_context(opening)
+
+        sqs, events, dynamodb = [await opened(service) for service in _AT_ONCE]
+        yield Clients(sqs, events, dynamodb, Later(lambda: opened("scheduler")))
+
+
+@asynccontextmanager
+async def open_client(service: str, config: AwsConfig) -> AsyncIterator[Any]:
+    """One client alone, as `open_clients` opens them: for what is asked now and then."""
+    session, region = _session(config)
+    has_credentials = await session.get_credentials() is not None
+    async with _client(session, service, region, config, has_credentials) as client:
+        yield client
+
+
+def _session(config: AwsConfig) -> tuple[AioSession, str]:
     from aiobotocore.session import get_session
 
     session = get_session()
     if all(map(config.is_local, _AT_ONCE)):
         # Nobody answers for the instance's role on a laptop; asking costs seconds.
         session.get_component("credential_provider").remove("iam-role")
-    region = _region(config, session)
-    has_credentials = await session.get_credentials() is not None
-    async with AsyncExitStack() as stack:
+    return session, _region(config, session)
 
-        async def opened(service: str) -> Any:
-            dummies = config.is_local(service) and not has_credentials
-            key, secret = LOCAL_CREDENTIALS if dummies else (None, None)
-            return await stack.enter_async_context(
-                session.create_client(
-                    service,
-                    region_name=region,
-                    endpoint_url=config.endpoints.get(service),
-                    aws_access_key_id=key,
-                    aws_secret_access_key=secret,
-                    config=_settings(service),
-                )
-            )
 
-        sqs, events, dynamodb = [await opened(service) for service in _AT_ONCE]
-        yield Clients(sqs, events, dynamodb, Later(lambda: opened("scheduler")))
+def _client(
+    session: AioSession, service: str, region: str, config: AwsConfig, has_credentials: bool
+) -> AbstractAsyncContextManager[Any]:
+    dummies = config.is_local(service) and not has_credentials
+    key, secret = LOCAL_CREDENTIALS if dummies else (None, None)
+    return session.create_client(
+        service,
+        region_name=region,
+        endpoint_url=config.endpoints.get(service),
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=_settings(service),
+    )
 
 
 def _region(config: AwsConfig, session: AioSession) -> str:

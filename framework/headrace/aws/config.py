@@ -25,6 +25,7 @@ SERVICES: Final[Mapping[str, str]] = {
     "events": "AWS_ENDPOINT_URL_EVENTBRIDGE",
     "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
     "scheduler": "AWS_ENDPOINT_URL_SCHEDULER",
+    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
 }
 """The clients headrace opens, and the variable that gives each its endpoint. The variables are
 botocore's: they follow the service's id, and that of `events` is EventBridge."""
@@ -36,9 +37,10 @@ DEFAULT_BUS: Final = "default"
 class AwsConfig:
     """Which AWS to talk to, and how names there begin.
 
-    `endpoints` gives URLs by client name: `sqs`, `events`, `dynamodb`, `scheduler`. Without one,
-    botocore decides, and it reads `AWS_ENDPOINT_URL`, its per-service forms, and the shared config
-    file. `scheduler_role` is the ARN of the role as which EventBridge Scheduler sends.
+    `endpoints` gives URLs by client name: `sqs`, `events`, `dynamodb`, `scheduler`,
+    `secretsmanager`. Without one, botocore decides, and it reads `AWS_ENDPOINT_URL`, its
+    per-service forms, and the shared config file. `scheduler_role` is the ARN of the role as which
+    EventBridge Scheduler sends.
     """
 
     namespace: str = ""

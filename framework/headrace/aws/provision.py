@@ -76,11 +76,12 @@ async def _messaging(account: _Account, topology: Topology) -> None:
     rule_arns = await _together(map(account.rule, topology.rules))
     sources: defaultdict[str, list[str]] = defaultdict(list)
     for rule, arn in zip(topology.rules, rule_arns, strict=True):
-        sources[rule.queue].append(arn)
+        for name in dict.fromkeys(filter(None, (rule.queue, rule.undelivered))):
+            sources[name].append(arn)
     existing = {queue.name: queue for queue in (*dead_letters, *queues)}
     # Policies before targets: EventBridge does not try again where it was not allowed.
     await _together(account.policy(queue, sources[name]) for name, queue in existing.items())
-    await _together(account.target(rule, existing[rule.queue]) for rule in topology.rules)
+    await _together(account.target(rule, existing) for rule in topology.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +151,15 @@ class _Account:
         self.progress(f"rule {name}: {'pattern updated' if found else 'created'}")
         return answer["RuleArn"]
 
-    async def target(self, rule: Rule, queue: _ExistingQueue) -> None:
+    async def target(self, rule: Rule, existing: Mapping[str, _ExistingQueue]) -> None:
         events, name = self.clients.events, self.config.physical(rule.name)
         bus, resource = self.config.physical_bus(rule.bus), f"rule '{name}'"
+        queue = existing[rule.queue]
         wanted: TargetTypeDef = {"Id": _TARGET_ID, "Arn": queue.arn}
         if queue.fifo:
             wanted["SqsParameters"] = {"MessageGroupId": rule.name}
+        if rule.undelivered is not None:
+            wanted["DeadLetterConfig"] = {"Arn": existing[rule.undelivered].arn}
         listed = await _asked(
             events,
             "ListTargetsByRule",

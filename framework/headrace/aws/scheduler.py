@@ -13,6 +13,7 @@ from headrace.aws.faults import translated
 from headrace.errors import CloudError, ConfigurationError, NotProvisioned
 from headrace.ports import Clock, QueueEntry
 from headrace.schedules import require_name, require_schedulable
+from headrace.topology.model import dead_letter_queue
 
 if TYPE_CHECKING:
     from types_aiobotocore_scheduler.client import EventBridgeSchedulerClient
@@ -120,4 +121,7 @@ def _target(queue_arn: str, role: str, entry: QueueEntry) -> TargetTypeDef:
     target: TargetTypeDef = {"Arn": queue_arn, "RoleArn": role, "Input": entry.body}
     if entry.group_id is not None:
         target["SqsParameters"] = {"MessageGroupId": entry.group_id}
+    else:
+        # Of a standard queue it may be the dead-letter queue: Scheduler sends to no FIFO one.
+        target["DeadLetterConfig"] = {"Arn": dead_letter_queue(queue_arn)}
     return target

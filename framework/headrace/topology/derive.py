@@ -16,7 +16,7 @@ from headrace.record import RELAY_INDEX
 from headrace.saga.handling import sagas_of
 from headrace.service import Handler, Service
 
-from .model import Bus, Queue, Rule, Table, Topology, dead_letter_queue
+from .model import Bus, Queue, Rule, Table, Topology, dead_letter_queue, undelivered_queue
 
 DEFAULT_BUS: Final = "default"
 FIFO: Final = ".fifo"
@@ -29,9 +29,10 @@ def topology(*services: Service) -> Topology:
     """Everything these services need in AWS, the same for the same code.
 
     Each service has a queue of its own name, if a handler reads it, one for each `queue=` of its
-    handlers, and a dead-letter queue for each of these. A queue has one rule, which lists by
-    source what its handlers take; only a pattern over 2,048 characters is split, and no event
-    matches two parts. Raises `DuplicateName` when two services claim one name.
+    handlers, and a dead-letter queue for each of these. A FIFO queue that takes events has one
+    more, for what EventBridge could not deliver. A queue has one rule, which lists by source what
+    its handlers take; only a pattern over 2,048 characters is split, and no event matches two
+    parts. Raises `DuplicateName` when two services claim one name.
     """
     distinct = tuple(dict.fromkeys(services))
     queues = [queue for service in distinct for queue in _queues(service)]
@@ -86,6 +87,13 @@ def _queues(service: Service) -> Iterator[Queue]:
             fifo=fifo,
             service=service.name,
         )
+        if fifo and any(_taken(service.handlers_of(name))):
+            yield Queue(
+                name=undelivered_queue(name),
+                visibility=settings.visibility,
+                retention=settings.dead_letter_retention,
+                service=service.name,
+            )
 
 
 def _refuse_twice(kind: str, names: Sequence[str]) -> None:
@@ -124,7 +132,7 @@ def _all_rules(services: Iterable[Service]) -> Iterator[Rule]:
 def _rules(name: str, bus: str, queue: str, taken: Sequence[_Taken]) -> Iterator[Rule]:
     for index, part in enumerate(_parts(taken), start=1):
         numbered = name if index == 1 else f"{name}.{index}"
-        yield Rule(_rule_name(numbered), bus, _pattern(part), queue)
+        yield Rule(_rule_name(numbered), bus, _pattern(part), queue, undelivered_queue(queue))
 
 
 def _parts(taken: Sequence[_Taken]) -> Iterator[list[_Taken]]:

@@ -19,6 +19,14 @@ def dead_letter_queue(queue: str) -> str:
     return f"{queue}-dlq"
 
 
+def undelivered_queue(queue: str) -> str:
+    """The name of the queue for what EventBridge could not put into a queue. It takes standard
+    queues only, so beside a FIFO queue stands one for that alone."""
+    if queue.endswith(".fifo"):
+        return f"{queue.removesuffix('.fifo')}-undelivered"
+    return dead_letter_queue(queue)
+
+
 @dataclass(frozen=True, slots=True)
 class Bus:
     """An event bus. The account's `default` bus exists without being made."""
@@ -28,12 +36,14 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule on a bus that puts what matches `pattern` into `queue`."""
+    """A rule on a bus that puts what matches `pattern` into `queue`, and what it could not put
+    there into the queue `undelivered`, if there is one."""
 
     name: str
     bus: str
     pattern: Mapping[str, Any]
     queue: str
+    undelivered: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +89,22 @@ class Topology:
     def rules_into(self, queue: str) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.rules if rule.queue == queue)
 
+    def rules_to(self, queue: str) -> tuple[Rule, ...]:
+        """The rules that may send to a queue: what matches, or what they could not deliver."""
+        return tuple(rule for rule in self.rules if queue in (rule.queue, rule.undelivered))
+
     def as_json(self) -> dict[str, Any]:
         """A JSON-ready form; durations in whole seconds."""
         return {
             "buses": [{"name": bus.name} for bus in self.buses],
             "rules": [
-                {"name": r.name, "bus": r.bus, "pattern": dict(r.pattern), "queue": r.queue}
+                {
+                    "name": r.name,
+                    "bus": r.bus,
+                    "pattern": dict(r.pattern),
+                    "queue": r.queue,
+                    "undelivered": r.undelivered,
+                }
                 for r in self.rules
             ],
             "queues": [

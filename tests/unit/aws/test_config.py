@@ -16,6 +16,7 @@ EVERYWHERE = {
     "events": EMULATOR,
     "dynamodb": EMULATOR,
     "scheduler": EMULATOR,
+    "secretsmanager": EMULATOR,
 }
 
 

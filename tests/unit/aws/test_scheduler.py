@@ -92,6 +92,7 @@ async def test_a_schedule_is_one_that_sends_once_and_deletes_itself() -> None:
                 "Arn": "arn:aws:sqs:eu-west-1:123456789012:dev-orders",
                 "RoleArn": ROLE,
                 "Input": "due",
+                "DeadLetterConfig": {"Arn": "arn:aws:sqs:eu-west-1:123456789012:dev-orders-dlq"},
             },
         },
     ]
