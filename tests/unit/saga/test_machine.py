@@ -389,10 +389,10 @@ def test_an_operator_may_wake_one_whose_timer_never_came() -> None:
 def test_an_operator_may_wake_one_whose_deadline_nobody_told_of() -> None:
     """Its step may wait for days still."""
     log = Log.begun()
-    log.at = replace(log.at, deadline=log.now)
-    steps = {name: replace(step, due=None) for name, step in log.at.steps.items()}
-    log.at = replace(log.at, steps=steps)
-    log.now += timedelta(seconds=1)
+    soon = log.now + timedelta(seconds=1)
+    log.progress = replace(log.at, deadline=soon)
+    assert all(step.due is None or step.due > soon for step in log.at.steps.values())
+    log.now += timedelta(seconds=2)
     log.told(Action.RESUME)
     assert log.at.reason == "its deadline has passed"
 
