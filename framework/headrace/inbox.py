@@ -24,7 +24,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace.coalesce import Coalescer
 from headrace.commit import cause_of, refuse_too_large
@@ -65,6 +65,13 @@ class Committed:
 
     record: Record
     duplicate: bool = False
+
+
+class Pending(NamedTuple):
+    """A record that may have to be sent, and since when it stands."""
+
+    key: ItemKey
+    since: datetime
 
 
 class Inbox:
@@ -155,9 +162,9 @@ class Inbox:
         items = await self._store.get(keys)
         return [None if item is None else Record.from_item(self._table, item) for item in items]
 
-    async def pending(self, service: str, before: datetime) -> AsyncIterator[list[ItemKey]]:
-        """The keys of records that the relay of a service looks after, some at a time: of those
-        that were committed before this moment, as far as the index knows."""
+    async def pending(self, service: str, before: datetime) -> AsyncIterator[list[Pending]]:
+        """The records that the relay of a service looks after, some at a time: those that were
+        committed before this moment, as far as the index knows."""
         # From anywhere, so that sweeps that are always cut short do not leave out the same ones.
         first = int(self._randomness.uniform(0, RELAY_SHARDS))
         for number in ((first + step) % RELAY_SHARDS for step in range(RELAY_SHARDS)):
@@ -172,10 +179,7 @@ class Inbox:
                     start=start,
                 )
                 if page.items:
-                    yield [
-                        ItemKey(self._table, item["pk"]["S"], item["sk"]["S"])
-                        for item in page.items
-                    ]
+                    yield [_pending(self._table, item) for item in page.items]
                 if page.next is None:
                     break
                 start = page.next
@@ -329,3 +333,8 @@ def _log_unmarked(record: Record, marked: asyncio.Future[bool]) -> None:
         logger.warning("%s could not be marked as done: %s", record.key.pk, error)
     elif not marked.result():
         logger.warning("%s was not marked as done: DynamoDB was busy.", record.key.pk)
+
+
+def _pending(table: str, item: Item) -> Pending:
+    key = ItemKey(table, item["pk"]["S"], item["sk"]["S"])
+    return Pending(key, datetime.fromisoformat(item[f"{RELAY_INDEX}_sk"]["S"]))

@@ -69,6 +69,10 @@ class Observer:
     def sent(self, service: str, outgoing: Outgoing) -> None:
         """An event is on the bus, or a command in its owner's queue."""
 
+    def swept(self, service: str, oldest: timedelta | None) -> None:
+        """The relay has looked for what is left to send. The oldest that it could not send was
+        committed so long ago; `None` if nothing is left."""
+
     def saga(self, service: str, change: SagaChange) -> None:
         """A saga of this service has come to another status, and that is committed. After a crash
         it may be told twice."""
@@ -118,6 +122,10 @@ class Guarded(Observer):
     def sent(self, service: str, outgoing: Outgoing) -> None:
         for observer in self._observers:
             _guard(observer.sent, service, outgoing)
+
+    def swept(self, service: str, oldest: timedelta | None) -> None:
+        for observer in self._observers:
+            _guard(observer.swept, service, oldest)
 
     def saga(self, service: str, change: SagaChange) -> None:
         for observer in self._observers:

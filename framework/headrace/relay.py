@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
 
 from headrace.errors import CloudError, DispatchError, HeadraceError, NoTable
 from headrace.group import GroupCommit
-from headrace.inbox import Inbox
-from headrace.observer import Observer, Unobserved
+from headrace.inbox import Inbox, Pending
+from headrace.observer import Guarded, Observer, Unobserved
 from headrace.outbox import Outbox
 from headrace.ports import Item, ItemKey, Ports
 from headrace.reads import SharedReads
@@ -40,7 +42,20 @@ class Unreadable(HeadraceError):
 class _Fate(Enum):
     SENT = "sent"
     PASSED_OVER = "passed over"
+    UNREADABLE = "unreadable"
     LEFT = "left"
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A record that the index shows, and what came of it; until then it is left."""
+
+    since: datetime
+    fate: _Fate = _Fate.LEFT
+
+    @property
+    def is_left(self) -> bool:
+        return self.fate in (_Fate.LEFT, _Fate.UNREADABLE)
 
 
 class Relay:
@@ -59,7 +74,8 @@ class Relay:
         self._table = service.table
         self._ports = ports
         self._reads = SharedReads(ports.store)
-        self._outbox = Outbox(service.name, service.bus, ports, observer or Unobserved())
+        self._observer = Guarded(observer or Unobserved())
+        self._outbox = Outbox(service.name, service.bus, ports, self._observer)
         self._inbox = Inbox(
             ports.store,
             GroupCommit(ports.store, ports.randomness),
@@ -72,12 +88,14 @@ class Relay:
     async def sweep(self, *, grace: timedelta = GRACE, limit: timedelta | None = None) -> int:
         """Look through the index once and send what is older than `grace`; returns how many
         records it sent. What fails is logged, and stays for the next time, and so does what is
-        not done within `limit`. Raises `CloudError` when the index cannot be read."""
-        fates: list[_Fate] = []
+        not done within `limit`. Observers are told how old the oldest is that stays, if all has
+        been looked through or something stays. Raises `CloudError` when the index cannot be read.
+        """
+        seen: list[_Seen] = []
         time = asyncio.timeout(None if limit is None else limit.total_seconds())
         try:
             async with time:
-                await self._look_through(self._ports.clock.now() - grace, fates)
+                await self._look_through(self._ports.clock.now() - grace, seen)
         except TimeoutError:
             if not time.expired():
                 raise
@@ -88,7 +106,8 @@ class Relay:
             )
         finally:
             await self.flush()
-        return fates.count(_Fate.SENT)
+        self._tell(seen, looked_through=not time.expired())
+        return sum(each.fate is _Fate.SENT for each in seen)
 
     async def run(self, *, interval: timedelta = INTERVAL) -> None:
         """Sweep for ever, at random times about `interval` apart, so that many workers do not
@@ -121,19 +140,27 @@ class Relay:
         """Note what was sent, now: a host that may be frozen after its answer does so before."""
         await self._inbox.flush()
 
-    async def _look_through(self, before: datetime, fates: list[_Fate]) -> None:
-        async def follow(key: ItemKey) -> None:
-            fates.append(await self._try(key))
+    async def _look_through(self, before: datetime, seen: list[_Seen]) -> None:
+        async def follow(pending: Pending) -> None:
+            each = _Seen(pending.since)
+            seen.append(each)
+            each.fate = await self._try(pending.key)
 
-        async for keys in self._inbox.pending(self._service.name, before):
-            await asyncio.gather(*map(follow, dict.fromkeys(keys)))
+        async for page in self._inbox.pending(self._service.name, before):
+            await asyncio.gather(*map(follow, dict.fromkeys(page)))
+
+    def _tell(self, seen: Sequence[_Seen], *, looked_through: bool) -> None:
+        left = [each.since for each in seen if each.is_left]
+        if left or looked_through:
+            oldest = self._ports.clock.now() - min(left) if left else None
+            self._observer.swept(self._service.name, oldest)
 
     async def _try(self, key: ItemKey) -> _Fate:
         try:
             return await self._send(key)
         except Unreadable as error:
             logger.error("%s is passed over: %s", key.pk, error)
-            return _Fate.PASSED_OVER
+            return _Fate.UNREADABLE
         except (CloudError, DispatchError) as error:
             logger.error("%s is not out yet: %s", key.pk, error)
             return _Fate.LEFT

@@ -398,7 +398,7 @@ async def test_everything_that_waits_to_be_relayed_is_found_page_by_page(depot: 
     later = depot.cloud.clock.now() + timedelta(seconds=1)
     pages = [page async for page in inbox.pending("depot", later)]
     assert sorted(len(page) for page in pages) == [25, 25, 100, 100]
-    assert {key.pk for page in pages for key in page} == {item["pk"]["S"] for item in items}
+    assert {each.key.pk for page in pages for each in page} == {item["pk"]["S"] for item in items}
 
 
 # --- what goes out ---

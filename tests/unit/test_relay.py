@@ -16,6 +16,7 @@ from headrace.connection import connect
 from headrace.envelope import Outgoing
 from headrace.errors import NoTable, Throttled
 from headrace.observe.tally import Tally
+from headrace.observer import Observer
 from headrace.ports import BusEntry, Delete, EntryFailure, Item, ItemKey, Page, Put
 from headrace.record import RELAY_SHARDS
 from headrace.relay import GRACE, Relay, is_relayed
@@ -60,7 +61,7 @@ class World:
     def store(self) -> Any:
         return self.cloud.store
 
-    def relay(self, observer: Tally | None = None, **ports: Any) -> Relay:
+    def relay(self, observer: Observer | None = None, **ports: Any) -> Relay:
         return Relay(office, replace(self.cloud.ports, **ports), observer)
 
     async def leave(self, *to: str) -> None:
@@ -447,6 +448,57 @@ async def test_a_relay_that_runs_outlives_an_index_that_cannot_be_read(
     assert caplog.text.count("What post-office has left to send is not seen: Later.") == 2
     assert world.addressees() == ["Ada"]
     assert chance.asked[0] == (0.5, 1.5)
+
+
+# --- what is told of it ------------------------------------------------------------------
+
+
+class Listening(Observer):
+    """Remembers what the relay tells of each look."""
+
+    def __init__(self) -> None:
+        self.oldest: list[timedelta | None] = []
+
+    def swept(self, service: str, oldest: timedelta | None) -> None:
+        assert service == "post-office"
+        self.oldest.append(oldest)
+
+
+async def test_a_look_that_leaves_nothing_says_so(world: World) -> None:
+    observer = Listening()
+    await world.relay(observer).sweep()
+    await world.leave("Ada")
+    world.later()
+    await world.relay(observer).sweep()
+    assert observer.oldest == [None, None]
+
+
+async def test_a_look_says_how_old_the_oldest_is_that_it_cannot_send(world: World) -> None:
+    await world.leave_parcel("Ada")
+    world.later(timedelta(minutes=4))
+    await world.leave_parcel("Bo")
+    await world.leave("Cleo")
+    world.later()
+    observer = Listening()
+    assert await world.relay(observer).sweep() == 1
+    assert observer.oldest == [timedelta(minutes=4) + GRACE + A_SECOND]
+
+
+async def test_what_cannot_be_read_is_left_as_well(world: World) -> None:
+    await world.leave("Ada")
+    ada = world.pending()["Ada"]
+    await world.store.write([Put("post-office", {**ada, "status": {"S": "frozen"}})])
+    world.later()
+    observer = Listening()
+    await world.relay(observer).sweep()
+    assert observer.oldest == [GRACE + A_SECOND]
+
+
+async def test_an_index_that_cannot_be_read_says_nothing(world: World) -> None:
+    observer = Listening()
+    with pytest.raises(Throttled):
+        await world.relay(observer, store=Faulty(world.store, "query", times=1)).sweep()
+    assert observer.oldest == []
 
 
 # --- the stream of the table -------------------------------------------------------------

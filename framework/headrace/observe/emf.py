@@ -47,6 +47,7 @@ _UNITS: Final[Mapping[str, str]] = {
     "HandlingTime": "Milliseconds",
     "MessageAge": "Milliseconds",
     "OutboxLag": "Milliseconds",
+    "OutboxAge": "Milliseconds",
     "InFlight": "Count",
     "GroupCommitSize": "Count",
 }
@@ -121,6 +122,10 @@ class EmfMetrics(Observer):
         lag = (self._clock.now() - outgoing.time) / _MILLISECOND
         # Whoever committed it may have had a clock that is ahead.
         self._service(service).lags.append(max(lag, 0.0))
+
+    def swept(self, service: str, oldest: timedelta | None) -> None:
+        # That nothing is left is a value as well: its absence says that nobody has looked.
+        self._service(service).ages.append(0.0 if oldest is None else oldest / _MILLISECOND)
 
     def saga(self, service: str, change: SagaChange) -> None:
         metric = _SAGAS.get(change.status)
@@ -247,13 +252,14 @@ class _HandlerMetrics(_Failures):
 class _ServiceMetrics(_Failures):
     """What belongs to no handler of a service."""
 
-    __slots__ = ("commits", "lags", "received")
+    __slots__ = ("ages", "commits", "lags", "received")
 
     def __init__(self) -> None:
         super().__init__()
         self.received = 0
         self.commits = array("l")
         self.lags = array("d")
+        self.ages = array("d")
 
     def metrics(self) -> dict[str, Sequence[float]]:
         counts = {
@@ -264,6 +270,7 @@ class _ServiceMetrics(_Failures):
         return {
             **_happened(counts),
             "OutboxLag": self.lags.tolist(),
+            "OutboxAge": self.ages.tolist(),
             "GroupCommitSize": self.commits.tolist(),
         }
 

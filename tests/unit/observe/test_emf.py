@@ -181,6 +181,13 @@ def test_the_lag_of_the_outbox_is_from_the_time_of_the_event() -> None:
     assert page.values() == {SERVICE: {"OutboxLag": [1500]}}
 
 
+def test_each_look_of_a_relay_counts_also_if_it_left_nothing() -> None:
+    page = Page()
+    page.metrics.swept("lights", timedelta(seconds=90))
+    page.metrics.swept("lights", None)
+    assert page.values() == {SERVICE: {"OutboxAge": [90_000, 0]}}
+
+
 def test_what_became_of_sagas_counts_for_each_and_for_their_service() -> None:
     page = Page()
     for status in ("started", "started", "compensating", "compensated", "stuck"):
