@@ -68,15 +68,19 @@ def _joined(grants: Sequence[Grant]) -> Grant:
 
 def schedules_to(service: Service) -> tuple[str, ...]:
     """The queues into which a service may schedule something: those of the commands that its
-    handlers with a transaction emit, as any command can be sent later."""
-    commands = (
-        contract_of(cls).owner
-        for handler in service.handlers
-        if handler.uses_transaction
-        for cls in handler.emits
-        if issubclass(cls, Command)
-    )
-    return tuple(sorted({owner for owner in commands if owner is not None}))
+    transactions send, as any of them can be sent later, and its own for the timers of its sagas."""
+    later = {*service.emits, *_later(service)}
+    return tuple(_owners(cls for cls in later if issubclass(cls, Command)))
+
+
+def _later(service: Service) -> Iterator[MessageType]:
+    sagas = sagas_of(service)
+    for handler in service.handlers:
+        if handler.name in sagas:
+            # The commands of its steps are sent at once.
+            yield sagas[handler.name].signals.timer
+        elif handler.uses_transaction:
+            yield from handler.emits
 
 
 # --- queues and the bus ----------------------------------------------------------------
@@ -124,7 +128,7 @@ def _store(service: Service, host: Host) -> Iterator[Grant]:
         return
     actions = {action for handler in service.handlers for action in _of(service, handler)}
     if service.emits:
-        actions |= _RECORDS | _ENTITIES
+        actions |= _RECORDS | _SENT | _ENTITIES
     if actions:
         table = tuple(sorted(f"dynamodb:{action}" for action in actions))
         yield Grant(Resource.TABLE, service.table, table, "keeps entities and inbox records")
@@ -141,12 +145,13 @@ _STREAM = (
     "dynamodb:GetShardIterator",
     "dynamodb:ListStreams",
 )
-_RECORDS = frozenset({"BatchGetItem", "BatchWriteItem", "PutItem"})
-"""An inbox record is put, read when it stands in the way, and marked as done with others."""
+_RECORDS = frozenset({"BatchGetItem", "PutItem"})
+"""An inbox record is put, and read when a handler fails, as its effects may stand already."""
+_SENT = frozenset({"BatchWriteItem"})
+"""One that had something to send is marked as done, with others."""
 _LEASES = frozenset({"UpdateItem"})
-_PARKING = frozenset(
-    {"BatchGetItem", "ConditionCheckItem", "DeleteItem", "PutItem", "Query", "UpdateItem"}
-)
+_PARKING = frozenset({"BatchGetItem", "ConditionCheckItem", "PutItem", "UpdateItem"})
+"""Groups are freed by an operator, who has a role of their own."""
 _ENTITIES = frozenset(
     {"BatchGetItem", "ConditionCheckItem", "DeleteItem", "PutItem", "Query", "UpdateItem"}
 )
@@ -156,7 +161,8 @@ _SAGAS = frozenset({"BatchGetItem", "PutItem"})
 
 
 def _of(service: Service, handler: Handler) -> frozenset[str]:
-    records = frozenset() if handler.idempotent else _RECORDS
+    kept = _RECORDS | (_SENT if handler.emits else frozenset())
+    records = frozenset() if handler.idempotent else kept
     leases = _LEASES if handler.lease is not None else frozenset()
     parking = _PARKING if handler.park else frozenset()
     return records | leases | parking | _state(service, handler)
