@@ -17,7 +17,7 @@ from headrace.errors import (
     HeadraceError,
 )
 
-from . import check, dev, dlq, graph, provision, publish, saga, schemas, topology, worker
+from . import check, cost, dev, dlq, graph, provision, publish, saga, schemas, topology, worker
 
 FAILED: Final = 1
 WRONGLY_USED: Final = 2
@@ -93,6 +93,7 @@ app.command()(provision.provision)
 app.command()(topology.topology)
 app.command()(graph.graph)
 app.command()(check.check)
+app.command()(cost.cost)
 app.add_typer(schemas.schemas, name="schemas")
 app.add_typer(dlq.dlq, name="dlq")
 app.add_typer(saga.saga, name="saga")
