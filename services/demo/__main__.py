@@ -21,26 +21,29 @@ ANSWER_SECONDS = 6
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
-    _set_environment(options.emulator, folder)
+    emulator = "none" if options.provisioned else options.emulator
+    _set_environment(emulator, folder, provisioned=options.provisioned)
     # Only now, as what it imports reads the environment.
     from services.demo.program import play
 
     return play(
         options.orders,
         options.data,
-        emulator=options.emulator,
+        emulator=emulator,
+        provisioned=options.provisioned,
         limit=options.timeout or 60 + 0.3 * options.orders,
         folder=folder,
     )
 
 
-def _set_environment(emulator: str, folder: Path) -> None:
-    """On an emulator that is there already, the run gets names of its own."""
+def _set_environment(emulator: str, folder: Path, *, provisioned: bool) -> None:
+    """On an emulator that is there already, the run gets names of its own, unless everything is
+    there too."""
     write_into(folder)
     wait_for_answers(ANSWER_SECONDS)
-    if emulator == "none":
+    if emulator == "none" and not provisioned:
         os.environ.setdefault("HEADRACE_NAMESPACE", f"demo-{uuid4().hex[:8]}")
-    else:
+    elif emulator != "none":
         forget_aws()
 
 
@@ -52,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=EMULATORS,
         default="ministack",
         help="none: whatever AWS_ENDPOINT_URL names",
+    )
+    parser.add_argument(
+        "--provisioned",
+        action="store_true",
+        help="make nothing: use what stands at AWS_ENDPOINT_URL in HEADRACE_NAMESPACE",
     )
     parser.add_argument(
         "--data", type=Path, default=ORDERS, metavar="FILE", help="orders, one JSON object a line"

@@ -9,14 +9,17 @@ from pathlib import Path
 from rich.console import Console
 
 from headrace.errors import HeadraceError
+from headrace.hosts.local import local_aws
 from services.demo.report import show
-from services.demo.run import Ended, run
+from services.demo.run import SERVICES, Ended, run, standing_aws
 from services.demo.sample import load
 from services.demo.script import Script
 from services.demo.watch import Watch
 
 
-def play(orders: int, data: Path, *, emulator: str, limit: float, folder: Path) -> int:
+def play(
+    orders: int, data: Path, *, emulator: str, provisioned: bool, limit: float, folder: Path
+) -> int:
     """Run it and tell how it went; the exit status."""
     # Retries and dead letters are part of the show, so their log goes beside the mail.
     logging.basicConfig(filename=folder / "demo.log", level=logging.INFO)
@@ -24,8 +27,9 @@ def play(orders: int, data: Path, *, emulator: str, limit: float, folder: Path) 
     watch = Watch()
     try:
         script = Script(load(orders, data))
+        aws = standing_aws() if provisioned else local_aws(SERVICES, emulator=emulator)
         ended = asyncio.run(
-            run(script, watch, emulator=emulator, limit=limit, folder=folder, console=console)
+            run(script, watch, aws=aws, limit=limit, folder=folder, console=console)
         )
     except HeadraceError as error:
         console.print(str(error), style="red", soft_wrap=True, markup=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -10,8 +12,9 @@ from time import perf_counter
 from rich.console import Console
 
 from headrace.aws.client import open_ports
-from headrace.errors import HeadraceError
-from headrace.hosts.local import local_aws
+from headrace.aws.config import SERVICES as AWS_SERVICES
+from headrace.aws.config import AwsConfig
+from headrace.errors import ConfigurationError, HeadraceError
 from headrace.hosts.worker import run_worker
 from headrace.ports import Ports
 from services.demo.found import look, until_over
@@ -39,14 +42,34 @@ class Ended:
     unfinished: str = ""
 
 
+@asynccontextmanager
+async def standing_aws() -> AsyncIterator[AwsConfig]:
+    """What `AWS_ENDPOINT_URL` names, as it is: nothing is made there. Raises `ConfigurationError`
+    when that is AWS itself."""
+    config = AwsConfig.from_environment()
+    remote = [service for service in AWS_SERVICES if not config.is_local(service)]
+    if remote:
+        raise ConfigurationError(
+            f"No local endpoint is named for {', '.join(remote)}, and nothing here may touch an "
+            "AWS account: set AWS_ENDPOINT_URL."
+        )
+    yield config
+
+
 async def run(
-    script: Script, watch: Watch, *, emulator: str, limit: float, folder: Path, console: Console
+    script: Script,
+    watch: Watch,
+    *,
+    aws: AbstractAsyncContextManager[AwsConfig],
+    limit: float,
+    folder: Path,
+    console: Console,
 ) -> Ended:
-    """Start an emulator and the services, send what the script says, and await its end for
-    `limit` seconds. Raises `Stopped` at a signal, and `HeadraceError` when something does not
-    start."""
+    """Open an AWS that is not AWS, start the services, send what the script says, and await its
+    end for `limit` seconds. Raises `Stopped` at a signal, and `HeadraceError` when something does
+    not start."""
     with console.status("Starting the emulator …") as status:
-        async with local_aws(SERVICES, emulator=emulator) as config, open_ports(config) as ports:
+        async with aws as config, open_ports(config) as ports:
             status.stop()
             started = perf_counter()
             unfinished = await _play(ports, script, watch, limit, console)

@@ -61,7 +61,7 @@ class StandingQueue:
     deduplicates: bool
     """By the content, which counts for FIFO queues."""
     high_throughput: bool
-    encrypted: bool
+    encrypted: bool | None
     gate: Gate
 
 
@@ -91,12 +91,13 @@ class StandingTable:
 
 @dataclass(frozen=True, slots=True)
 class StandingMapping:
-    """What feeds a queue to a Lambda function. `function_timeout` is `None` where the function
+    """What feeds a queue, or the stream of a table, to a Lambda function. `source` is the name of a
+    queue, or an ARN. `function_timeout` is `None` where the function
     could not be read; `declared` are the properties that the template of its stack gives it, and
     `None` where no stack of the system has it."""
 
     id: str
-    queue: str
+    source: str
     function: str
     enabled: bool
     partial: bool

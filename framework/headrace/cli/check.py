@@ -28,11 +28,22 @@ def check(
             help="Look into the tables too, for sagas of versions that the code no longer has.",
         ),
     ] = False,
+    deployed: Annotated[
+        str | None,
+        typer.Option(
+            "--deployed",
+            metavar="STACK",
+            help="Look at what stands in the account too, and tell what is not as the code wants "
+            "it. STACK is the CloudFormation stack that has the queues.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Look for mistakes in and between services.
 
     Name all services that share a bus. Exits with 1 if there is an error, or with --strict
-    a warning. Nothing is asked of AWS, unless --in-flight is given.
+    a warning. Nothing is asked of AWS, unless --in-flight or --deployed is given, and nothing
+    is changed there.
     """
     from headrace.topology.check import Severity
     from headrace.topology.check import check as find
@@ -40,7 +51,10 @@ def check(
     loaded = load_services(services)
     found = find(*loaded)
     if in_flight:
-        found = sorted([*found, *run(_left_behind(loaded))], key=lambda each: each.severity)
+        found += run(_left_behind(loaded))
+    if deployed is not None:
+        found += run(_drifted(loaded, deployed))
+    found.sort(key=lambda each: each.severity)
     for finding in found:
         print(finding)
     errors = [finding for finding in found if finding.severity is Severity.ERROR]
@@ -94,6 +108,26 @@ def _not_there(service: Service, error: NotProvisioned) -> Finding:
         Severity.WARNING,
         service.name,
         f"can have no sagas in flight here, if this is the right place to look: {error}",
+    )
+
+
+async def _drifted(services: Sequence[Service], stack: str) -> list[Finding]:
+    """What in the account is not as the code wants it."""
+    from headrace.aws.config import AwsConfig
+    from headrace.aws.deployed import looking, stacks_beside, with_stacks
+    from headrace.topology.derive import topology
+    from headrace.topology.drift import drift
+
+    wanted = topology(*services)
+    beside = stacks_beside(stack, [service.name for service in services])
+    async with looking(with_stacks(AwsConfig.from_environment())) as look:
+        found = await look.deployed(wanted, stack=stack, beside=beside)
+    return drift(
+        wanted,
+        found.standing,
+        stack=stack,
+        declared=found.declared,
+        relayed={service.table for service in services if service.table and service.emits},
     )
 
 

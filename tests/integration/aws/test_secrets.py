@@ -33,7 +33,7 @@ async def test_a_secret_is_read_where_its_variable_says(environ: dict[str, str])
 async def test_a_secret_that_is_not_there_is_told_with_how_to_create_it(
     environ: dict[str, str],
 ) -> None:
-    with pytest.raises(NotProvisioned, match="There is no secret 'prod/none' in .* create-secret"):
+    with pytest.raises(NotProvisioned, match=r"There is no secret 'prod/none' in .* create-secret"):
         await secret("MAIL_URL", {**environ, "MAIL_URL_SECRET": "prod/none"})
 
 
