@@ -1,8 +1,11 @@
 # The sample shop. Targets: `service` (the default: workers, the HTTP edge, the command line) and
 # `ministack` (the light emulator). Neither needs to write anywhere but /tmp.
-ARG PYTHON=3.13-slim-bookworm
+#
+#   docker build --build-arg SERVICE=services/inventory .    one service, and nothing of others
+#   docker build .                                           all of them
+ARG PYTHON=3.13
 
-FROM python:${PYTHON} AS base
+FROM python:${PYTHON}-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 \
     PATH=/venv/bin:$PATH
 WORKDIR /app
@@ -42,14 +45,21 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=5 \
 ENTRYPOINT ["python", "-m", "ministack"]
 
 FROM base AS service
+ARG SERVICE=services
 COPY --from=build-service /venv /venv
 COPY schemas schemas
-COPY services services
-ENV PYTHONPATH=/app
+COPY services/__init__.py services/
+COPY ${SERVICE} ${SERVICE}
+# Where nothing can be written, bytecode that is not there is made anew at each start.
+RUN python -m compileall -q schemas services
+ENV PYTHONPATH=/app \
+    HEADRACE_HEALTH=8080
+# Fargate gives a volume here the owner and the mode that this folder has: everybody may write.
+VOLUME ["/tmp"]
 USER 10001:10001
 EXPOSE 8000
-# A worker that polls its queues holds an open connection; one that holds none has lost AWS.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["grep", "-qs", " 01 ", "/proc/net/tcp", "/proc/net/tcp6"]
+# Of a worker, which HEADRACE_HEALTH has serve it. Whoever runs something else asks something else.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/healthz', timeout=3)"]
 ENTRYPOINT ["headrace"]
 CMD ["--help"]

@@ -101,6 +101,20 @@ redrive: ## 2,000 dead letters of four causes; a redrive of one group, killed TI
 	@.ci/venv test --with-headrace
 	@.venv/test/bin/python -m tests.load.redrive --times $(or $(TIMES),100) $(ARGS)
 
+.PHONY: synth
+synth: ## every stack on both hosts, and what cfn-lint, cdk-nag and checkov find in them; needs npm
+	@.ci/synth $(ARGS)
+
+.PHONY: moving
+moving: ## a service moves from Lambda to a worker and back, MOVES times (4), under ORDERS orders
+	@.ci/venv test --with-headrace
+	@.ci/with-dynoxide .venv/test/bin/python -m tests.load.moving --orders $(ORDERS) --moves $(or $(MOVES),4) $(ARGS)
+
+.PHONY: bundle
+bundle: ## the size of the Lambda bundles, and how long their cold starts take
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m benchmarks.bundle $(ARGS)
+
 .PHONY: test
 test: ## all tests; ARGS goes to pytest
 	@.ci/test $(ARGS)
@@ -125,6 +139,11 @@ check: ## lint, format, types and the layers of the architecture
 	.venv/test/bin/python -m ruff format --check .
 	.venv/test/bin/python -m mypy --strict
 	.venv/test/bin/python -m pytest -q tests/architecture
+
+.PHONY: types-cdk
+types-cdk: ## types of the constructs against the CDK's own sources, which takes minutes
+	@.ci/venv test --with-headrace
+	.venv/test/bin/python -m mypy --strict --config-file infra/mypy.ini -p headrace.cdk
 
 .PHONY: format
 format: ## rewrite the sources as `make check` wants them

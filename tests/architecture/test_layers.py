@@ -43,7 +43,9 @@ LAYERS = (
     ("hosts",),
     ("testing.letters",),
     ("testing.harness", "testing.simulation"),
+    ("cost",),
     ("", "cli", "testing"),
+    ("cdk",),
 )
 """From the ground up. A name covers the package of that name; `""` is `headrace` itself."""
 

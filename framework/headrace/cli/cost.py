@@ -63,7 +63,7 @@ def cost(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
-    """Say what a million units of work cost, on Lambda and on Fargate.
+    """Say what a million units of work cost, on either host.
 
     The work is done on the services in memory, once on each host, and what it is billed for is
     counted. Nothing is asked of AWS. What memory cannot show is assumed, and said.
