@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "18,20")
 
-NEEDS_NODE = ("fargate", "lambda", "messaging", "iam", "shape", "alarms", "cloudformation")
+NEEDS_NODE = ("pages", "fargate", "lambda", "messaging", "iam", "shape", "alarms", "cloudformation")
 
 collect_ignore = [] if shutil.which("node") else [f"test_{name}.py" for name in NEEDS_NODE]
 """`.ci/test` says that they are left out."""
