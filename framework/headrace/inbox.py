@@ -179,7 +179,7 @@ class Inbox:
                     start=start,
                 )
                 if page.items:
-                    yield [_pending(self._table, item) for item in page.items]
+                    yield [_pending(self._table, item, before) for item in page.items]
                 if page.next is None:
                     break
                 start = page.next
@@ -335,6 +335,15 @@ def _log_unmarked(record: Record, marked: asyncio.Future[bool]) -> None:
         logger.warning("%s was not marked as done: DynamoDB was busy.", record.key.pk)
 
 
-def _pending(table: str, item: Item) -> Pending:
+def _pending(table: str, item: Item, before: datetime) -> Pending:
     key = ItemKey(table, item["pk"]["S"], item["sk"]["S"])
-    return Pending(key, datetime.fromisoformat(item[f"{RELAY_INDEX}_sk"]["S"]))
+    return Pending(key, _since(item[f"{RELAY_INDEX}_sk"]["S"], before))
+
+
+def _since(text: str, before: datetime) -> datetime:
+    """What somebody changed by hand must not hold up the others."""
+    try:
+        since = datetime.fromisoformat(text)
+    except ValueError:
+        return before
+    return before if since.tzinfo is None else since

@@ -41,7 +41,7 @@ class ShowerCame(Event, source="weather.sky"):
     place: str = "here"
 
 
-class GaugeRead(Event, source="weather.gauge"):
+class BaroRead(Event, source="weather.gauge"):
     place: str = "here"
 
 
@@ -104,8 +104,8 @@ crier = small("crier")
 
 
 @crier.on(ShowerCame)
-async def cry(event: ShowerCame) -> GaugeRead:
-    return GaugeRead(place=event.place)
+async def cry(event: ShowerCame) -> BaroRead:
+    return BaroRead(place=event.place)
 
 
 gauge_reader = small("gauge-reader")
@@ -122,8 +122,8 @@ basin = small("basin", table=None)
 
 
 @basin.on(EmptyBasin, idempotent=True)
-async def empty(command: EmptyBasin) -> GaugeRead:
-    return GaugeRead(place=command.place)
+async def empty(command: EmptyBasin) -> BaroRead:
+    return BaroRead(place=command.place)
 
 
 echo = small("echo")

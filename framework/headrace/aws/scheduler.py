@@ -121,7 +121,7 @@ def _target(queue_arn: str, role: str, entry: QueueEntry) -> TargetTypeDef:
     target: TargetTypeDef = {"Arn": queue_arn, "RoleArn": role, "Input": entry.body}
     if entry.group_id is not None:
         target["SqsParameters"] = {"MessageGroupId": entry.group_id}
-    else:
+    if not queue_arn.endswith(".fifo"):
         # Of a standard queue it may be the dead-letter queue: Scheduler sends to no FIFO one.
         target["DeadLetterConfig"] = {"Arn": dead_letter_queue(queue_arn)}
     return target

@@ -26,7 +26,7 @@ def app(file: Path, *, code: CodeOf | None = None, outdir: str | None = None) ->
 
     Raises `ConfigurationError` for a file that says what cannot be.
     """
-    made = App(outdir=outdir)
+    made = App(outdir=outdir, context={"@aws-cdk/aws-iam:minimizePolicies": True})
     namespace, host = (made.node.try_get_context(name) for name in ("namespace", "host"))
     deployment = Deployment.read(file, namespace=namespace, host=Placement(host) if host else None)
     functions = deployment.sources / "build" / "functions"
@@ -63,4 +63,7 @@ def stacks(scope: Construct, deployment: Deployment, code: CodeOf, **options: An
     for stack in made[1:]:
         stack.add_stack_dependency(messaging)
     alarms = AlarmsStack(scope, f"{prefix}-alarms", deployment, **options)
+    for stack in made:
+        # What is missing because it is not there yet is nothing to be woken for.
+        alarms.add_stack_dependency(stack)
     return [*made, alarms]

@@ -34,7 +34,7 @@ class Bundles:
             python=self._deployment.python,
             lock=list(self._locks(placed, http=http)),
             sources=[self._deployment.sources],
-            models=placed.options.on_lambda.models,
+            models=placed.models,
             cache=self._folder / "packages",
         )
         # By its content, so that another version of zlib or Python deploys nothing.

@@ -12,9 +12,10 @@ Queues, rules, tables and permissions are not in it: the code of the services sa
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,11 @@ from headrace.topology.derive import topology
 from headrace.topology.model import Topology
 
 NAME: Final = r"[a-z][a-z0-9-]{0,31}"
+SHORTEST_NAME: Final = 64
+"""Characters of an EventBridge rule, an IAM role, a Lambda function or a schedule (their API
+references)."""
+QUEUE_NAME: Final = 80
+"""Characters of an SQS queue."""
 
 
 class Placement(StrEnum):
@@ -158,6 +164,12 @@ class Placed:
         return self.service.name
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The service models of botocore that its functions need beyond headrace's own."""
+        own = ("secretsmanager",) if self.options.secrets else ()
+        return (*self.options.on_lambda.models, *own)
+
+    @property
     def package(self) -> str:
         """The package of its code."""
         return self.options.app.partition(":")[0].rpartition(".")[0]
@@ -202,13 +214,15 @@ class Deployment:
             for service in load_services([options.app])
         )
         named = zip(file.services, placed, strict=True)
+        stage = namespace or file.namespace
         wrong = [sentence for name, each in named for sentence in _wrong(name, each)]
+        wrong += _wrong_names(stage, [each.service for each in placed])
         if wrong:
             raise ConfigurationError("\n".join(f"{path}: {sentence}" for sentence in wrong))
         locks = file.requirements.model_dump(by_alias=True)
         return cls(
             system=file.system,
-            namespace=namespace or file.namespace,
+            namespace=stage,
             services=placed,
             root=root,
             sources=sources,
@@ -264,6 +278,34 @@ def _wrong(name: str, placed: Placed) -> Iterator[str]:
         yield from _wrong_on_lambda(name, service, options.on_lambda)
     if options.host.on_fargate and options.on_fargate.least > options.on_fargate.most:
         yield f"services.{name}.fargate: least is more than most."
+    if options.host is Placement.FARGATE and service.emits and not options.on_fargate.least:
+        yield (
+            f"services.{name}.fargate: least is 0, and what the service publishes outside of its "
+            "handlers is relayed by its worker: keep one task, with least = 1."
+        )
+
+
+def _wrong_names(namespace: str, services: Sequence[Service]) -> Iterator[str]:
+    if not re.fullmatch(NAME, namespace):
+        yield (
+            f"the namespace {namespace!r} cannot begin names in AWS: take up to 32 small letters, "
+            "digits and hyphens, a letter first."
+        )
+    names = [f"{service.name}-scheduler" for service in services]
+    names += [rule.name for rule in topology(*services).rules]
+    for name in names:
+        if len(physical := f"{namespace}-{name}") > SHORTEST_NAME:
+            yield (
+                f"the name {physical!r} has {len(physical)} characters, and rules, roles, "
+                f"functions and schedules have {SHORTEST_NAME} at most: shorten the namespace, or "
+                "the service."
+            )
+    for queue in topology(*services).queues:
+        if len(physical := f"{namespace}-{queue.name}") > QUEUE_NAME:
+            yield (
+                f"the queue name {physical!r} has {len(physical)} characters, and SQS takes "
+                f"{QUEUE_NAME}: shorten the namespace, the service, or its queue=."
+            )
 
 
 def _wrong_on_lambda(name: str, service: Service, options: LambdaOptions) -> Iterator[str]:

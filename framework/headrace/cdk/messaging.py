@@ -73,7 +73,8 @@ class EventBusStack(Stack):
             dead_letter_queue=letters,
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
-            removal_policy=RemovalPolicy.RETAIN,
+            # Not when it cannot be made at all: the next try would find its name taken.
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
             # EventBridge gives no deduplication id, so the queue derives one from the content.
             # The other two are what SQS calls high throughput.
             **_FIFO if queue.fifo else {},

@@ -59,7 +59,8 @@ class ServiceOnFargate(Construct):
         self.role = self._role()
         self._execution_role = self._beginning()
         self.security_group = self._security_group()
-        self.worker = self._worker()
+        if placed.service.queues or placed.service.emits:
+            self.worker = self._worker()
         if placed.options.http:
             self.http = self._http(certificate)
 
@@ -162,6 +163,8 @@ class ServiceOnFargate(Construct):
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
             **options,
         )
+        # Its first tasks need all that the role may do, and a first deployment has no way back.
+        service.node.add_dependency(self._execution_role)
         # How many there are is the scaling's: each deployment would set it back.
         assert isinstance(service.node.default_child, ecs.CfnService)
         service.node.default_child.add_property_deletion_override("DesiredCount")

@@ -7,13 +7,11 @@ from typing import Any, Final
 
 from aws_cdk import Duration, RemovalPolicy, Size, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_scheduler as scheduler
-from aws_cdk import aws_sns as sns
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
@@ -53,10 +51,8 @@ class ServiceOnLambda(Construct):
         self._options = placed.options.on_lambda
         self._deployments = codedeploy.LambdaApplication(self, "Deployments")
         self.role = self._role()
-        self.handler = self._function("Handler", placed.name, self.handler_entry)
-        self.alias = self._alias("Handler", self.handler)
-        for queue in placed.service.queues:
-            self._mapping(queue)
+        if placed.service.queues:
+            self._handler()
         if placed.service.emits:
             self._relay()
         if placed.options.http:
@@ -78,7 +74,8 @@ class ServiceOnLambda(Construct):
 
     def _role(self) -> iam.Role:
         role = service_role(self, self._placed, self._names, Host.LAMBDA, "lambda.amazonaws.com")
-        allow_xray(role)
+        if self._deployment.tracing != "off":
+            allow_xray(role)
         return role
 
     def _function(self, id: str, name: str, entry: str, *, http: bool = False) -> lambda_.Function:
@@ -104,7 +101,9 @@ class ServiceOnLambda(Construct):
             ephemeral_storage_size=Size.mebibytes(512),
             timeout=Duration.seconds(self._options.timeout),
             environment=variables(self._placed, self._deployment),
-            tracing=lambda_.Tracing.ACTIVE,
+            tracing=lambda_.Tracing.DISABLED
+            if self._deployment.tracing == "off"
+            else lambda_.Tracing.ACTIVE,
             log_group=group,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS
             if self._options.snap_start
@@ -119,7 +118,7 @@ class ServiceOnLambda(Construct):
             f"{id}Logs",
             log_group_name=f"/aws/lambda/{function}",
             retention=LOG_RETENTION,
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         excuse(group, *_LOGS)
         return group
@@ -135,7 +134,7 @@ class ServiceOnLambda(Construct):
             application=self._deployments,
             alias=alias,
             deployment_config=CANARY,
-            alarms=[self._failing(id, alias)],
+            alarms=[self._failing(id, function, alias)],
         )
         excuse(
             group,
@@ -145,33 +144,47 @@ class ServiceOnLambda(Construct):
         )
         return alias
 
-    def _failing(self, id: str, alias: lambda_.Alias) -> cloudwatch.Alarm:
-        # A message that fails is no error of the function, and is retried. What a version breaks
-        # shows as errors of it: it cannot be imported, or does not end in time.
-        alarm = cloudwatch.Alarm(
+    def _failing(
+        self, id: str, function: lambda_.Function, alias: lambda_.Alias
+    ) -> cloudwatch.Alarm:
+        # Of the new version alone: where the one before fails, this is how it is mended. A message
+        # that fails is no error of a function; one that cannot be imported, or does not end in
+        # time, is.
+        version = {
+            "FunctionName": function.function_name,
+            "Resource": f"{function.function_name}:{ALIAS}",
+            "ExecutedVersion": function.current_version.version,
+        }
+        return cloudwatch.Alarm(
             self,
             f"{id}Failing",
             alarm_name=f"{self._names.physical(self._placed.name)}-{id.lower()}-rollback",
             alarm_description="A new version fails: its deployment is rolled back.",
-            metric=alias.metric_errors(period=Duration.minutes(1), statistic="Sum"),
+            metric=alias.metric_errors(
+                dimensions_map=version, period=Duration.minutes(1), statistic="Sum"
+            ),
             threshold=1,
             evaluation_periods=1,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
-        topic = sns.Topic.from_topic_arn(self, f"{id}Alarms", self._names.alarms_topic_arn())
-        alarm.add_alarm_action(actions.SnsAction(topic))
-        return alarm
 
     # --- what invokes them ---
 
-    def _mapping(self, queue: str) -> None:
+    def _handler(self) -> None:
+        alias = self._alias(
+            "Handler", self._function("Handler", self._placed.name, self.handler_entry)
+        )
+        for queue in self._placed.service.queues:
+            self._mapping(queue, alias)
+
+    def _mapping(self, queue: str, alias: lambda_.Alias) -> None:
         fifo = queue.endswith(".fifo")
         window = self._options.window
         lambda_.EventSourceMapping(
             self,
             f"Mapping-{queue}",
-            target=self.alias,
+            target=alias,
             event_source_arn=self._names.queue_arn(queue),
             batch_size=self._options.batch,
             max_batching_window=None if fifo else Duration.seconds(window),

@@ -153,7 +153,7 @@ class Task(Construct):
             user=USER,
             readonly_root_filesystem=True,
             linux_parameters=self._confined("CollectorLinux"),
-            memory_limit_mib=COLLECTOR_MEMORY,
+            memory_reservation_mib=COLLECTOR_MEMORY,
             stop_timeout=COLLECTOR_STOPS,
             health_check=_health(["CMD", "/healthcheck"]),
             logging=self._logging("collector"),

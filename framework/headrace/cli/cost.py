@@ -35,7 +35,7 @@ def cost(
     ] = 10,
     batch: Annotated[int, typer.Option(help="Messages in an invocation of Lambda.")] = 10,
     window: Annotated[float, typer.Option(help="Seconds for which these are gathered.")] = 0.0,
-    timeout: Annotated[float, typer.Option(help="Of the function, in seconds.")] = 30.0,
+    timeout: Annotated[float, typer.Option(help="Of the function, in seconds.")] = 10.0,
     call_ms: Annotated[float, typer.Option(help="How long a call to AWS takes.")] = 8.0,
     ms_per_message: Annotated[
         float, typer.Option(help="Milliseconds of one vCPU for a message.")

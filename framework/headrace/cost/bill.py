@@ -56,8 +56,8 @@ class Assumed:
     """Long polls that Lambda keeps open on each queue."""
     relay_every: timedelta = timedelta(minutes=1)
     """How often a schedule invokes the function of a relay."""
-    vcpu: float = 0.5
-    task_memory: float = 1.0
+    vcpu: float = 0.25
+    task_memory: float = 0.5
     """Of a task, in gigabytes."""
     utilisation: float = 0.5
     """How busy tasks are that are paid for: those beside them wait for more work."""

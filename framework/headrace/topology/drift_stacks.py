@@ -33,8 +33,8 @@ def of_stacks(wanted: Topology, standing: Standing, stack: str) -> Iterator[Diff
             yield warning(
                 f"{kind} {physical}",
                 "",
-                "has a name of this namespace, and neither the code nor the stack has it: name its "
-                "service too, or delete it if nobody needs it.",
+                "begins as this namespace does, and neither the code nor the stack has it: name "
+                "its service too, if it is one of yours. It may belong to another namespace.",
             )
     if items is not None:
         yield from _not_in_stack(standing, held, stack)

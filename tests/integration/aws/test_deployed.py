@@ -209,7 +209,7 @@ async def the_tls_statement_is_taken_away(stands: Farm) -> None:
     await stands.set("barn", Policy=json.dumps(policy))
 
 
-@change("warning: queue nobody: has a name of this namespace, and neither the code nor the stack")
+@change("warning: queue nobody: begins as this namespace does, and neither the code nor the stack")
 async def a_queue_is_added(stands: Farm) -> None:
     await stands.clients.sqs.create_queue(QueueName=stands.called("nobody"))
 
@@ -254,7 +254,7 @@ async def a_target_is_added(stands: Farm) -> None:
     await stands.put_target("barn", Id="another", Arn=arn, DeadLetterConfig=None)
 
 
-@change("warning: rule frost: has a name of this namespace, and neither the code nor the stack")
+@change("warning: rule frost: begins as this namespace does, and neither the code nor the stack")
 async def a_rule_is_added(stands: Farm) -> None:
     await stands.clients.events.put_rule(
         Name=stands.called("frost"),

@@ -22,9 +22,16 @@ INVENTORY = '[services.inventory]\napp = "services.inventory.app:inventory"\nhos
 ROOT = Path(__file__).parents[3]
 
 
-def refused(text: str, tmp_path: Path) -> str:
+LONG = """
+from headrace import Service
+
+long = Service("x" * 60)
+"""
+
+
+def refused(text: str, tmp_path: Path, sources: Path = ROOT) -> str:
     file = tmp_path / "deploy.toml"
-    file.write_text(BEGIN.format(root=ROOT) + text)
+    file.write_text(BEGIN.format(root=sources) + text)
     with pytest.raises(ConfigurationError) as refusal:
         Deployment.read(file)
     return str(refusal.value).replace(f"{file}: ", "")
@@ -91,10 +98,34 @@ def test_all_services_may_be_placed_elsewhere_than_the_file_says(tmp_path: Path)
         ),
         (INVENTORY.replace("inventory.app", "inventory.nothing"), "services.inventory.nothing"),
         ("[services", "is not TOML"),
+        (
+            '[services.order]\napp = "services.order.app:order"\nhost = "fargate"\n'
+            "[services.order.fargate]\nleast = 0\n",
+            "is relayed by its worker: keep one task, with least = 1",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_with_its_place(text: str, sentence: str, tmp_path: Path) -> None:
     assert sentence in refused(text, tmp_path)
+
+
+@pytest.mark.parametrize("namespace", ["PR_12", "a" * 33, "-prod"])
+def test_a_namespace_that_no_name_can_begin_with_is_refused(namespace: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot begin names in AWS"):
+        accepted(INVENTORY, tmp_path, namespace=namespace)
+
+
+def test_a_name_that_is_too_long_for_aws_is_told(tmp_path: Path) -> None:
+    (tmp_path / "long_names.py").write_text(LONG)
+    text = f'[services.{"x" * 60}]\napp = "long_names:long"\nhost = "fargate"\n'
+    assert "-scheduler' has 75 characters" in refused(text, tmp_path, sources=tmp_path)
+
+
+def test_a_service_with_secrets_can_ask_for_them(tmp_path: Path) -> None:
+    (placed,) = accepted(INVENTORY + 'secrets = ["KEY"]\n', tmp_path).services
+    assert placed.models == ("secretsmanager",)
+    (plain,) = accepted(INVENTORY, tmp_path).services
+    assert plain.models == ()
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

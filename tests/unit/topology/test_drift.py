@@ -345,7 +345,7 @@ def test_what_the_stack_still_has_is_told_and_whether_it_stays(kind: str, stays:
 def test_what_nobody_has_is_told_once() -> None:
     beside = (("queue", "dev-old"),)
     (said,) = told(replace(as_wanted(), stack=items(), beside=beside))
-    assert "queue dev-old: has a name of this namespace, and neither the code nor" in said
+    assert "queue dev-old: begins as this namespace does, and neither the code nor" in said
 
     old = StackItem(STACK, "queue", "dev-old", "old")
     (said,) = told(replace(as_wanted(), stack=(*items(), old), beside=beside))
