@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aws_cdk import App, Stack
 from aws_cdk.assertions import Match, Template
 
-from headrace.cdk.deployment import Deployment, Placed
+from headrace import Service
+from headrace.cdk.deployment import Deployment, Placed, Placement, ServiceOptions
 from headrace.cdk.on_lambda import ServiceOnLambda
 from headrace.record import shard
 from tests.infra.code import NO_CODE
@@ -94,6 +96,31 @@ def test_a_new_version_takes_a_tenth_first_and_goes_back_when_it_fails(inventory
             "AlarmConfiguration": {"Enabled": True},
         },
     )
+
+
+def test_only_errors_of_the_new_version_take_it_back(inventory: Template) -> None:
+    """Those of the version before are what a deployment may mend."""
+    (alarm,) = resolved(inventory.find_resources("AWS::CloudWatch::Alarm"), inventory).values()
+    dimensions = {d["Name"]: d["Value"] for d in alarm["Properties"]["Dimensions"]}
+    assert set(dimensions) == {"FunctionName", "Resource", "ExecutedVersion"}
+    (version,) = inventory.find_resources("AWS::Lambda::Version")
+    assert dimensions["ExecutedVersion"] == {"Fn::GetAtt": [version, "Version"]}
+    # Somebody is woken by the errors of a function, and not by this as well.
+    assert "AlarmActions" not in alarm["Properties"]
+
+
+def test_a_service_that_reads_no_queue_has_no_handler(deployment: Deployment) -> None:
+    placed = Placed(Service("edge"), ServiceOptions(app="edge:edge", host=Placement.LAMBDA))
+    stack = Stack(App(), "edge")
+    ServiceOnLambda(stack, "Service", placed, deployment, NO_CODE)
+    Template.from_stack(stack).resource_count_is("AWS::Lambda::Function", 0)
+
+
+def test_without_tracing_nothing_of_it_is_allowed_or_paid_for(deployment: Deployment) -> None:
+    silent = template_of(replace(deployment, tracing="off"), "inventory")
+    (function,) = functions(silent).values()
+    assert function.get("TracingConfig", {}).get("Mode") != "Active"
+    assert not [on for on in resources_by_action(silent).values() if "*" in on]
 
 
 def test_lines_are_kept_for_a_month(order: Template) -> None:

@@ -494,6 +494,18 @@ async def test_what_cannot_be_read_is_left_as_well(world: World) -> None:
     assert observer.oldest == [GRACE + A_SECOND]
 
 
+@pytest.mark.parametrize("time", ["0 yesterday", "2026-01-01T00:00:00"])
+async def test_an_entry_whose_time_was_changed_by_hand_holds_up_no_other(
+    world: World, time: str
+) -> None:
+    await world.leave("Ada", "Bo")
+    ada = world.pending()["Ada"]
+    await world.store.write([Put("post-office", {**ada, "relay_sk": {"S": time}})])
+    world.later()
+    assert await world.relay(Listening()).sweep() == 2
+    assert world.addressees() == ["Ada", "Bo"]
+
+
 async def test_an_index_that_cannot_be_read_says_nothing(world: World) -> None:
     observer = Listening()
     with pytest.raises(Throttled):
