@@ -33,7 +33,7 @@ SABOTAGES: Final = (
         "ack before dispatch",
         messages.ack_before_dispatch,
         caught_by=LOST_OR_REPEATED,
-        around=1,
+        around=24,
     ),
     Sabotage(
         "ids are not derived",
@@ -151,7 +151,7 @@ SABOTAGES: Final = (
         "what another left is not sent",
         messages.what_another_left_is_not_sent,
         caught_by=LOST_OR_REPEATED,
-        around=11,
+        around=9,
     ),
     Sabotage(
         "one record for all handlers",
