@@ -146,7 +146,8 @@ def _json(path: Path) -> Any:
 def _prefixes(models: Mapping[PurePosixPath, Any]) -> Iterator[str]:
     """What the services are called in the file of endpoints."""
     for name, content in models.items():
-        if name.name.startswith("service-"):
+        # Beside a model may stand what is added to it for SDKs: service-2.sdk-extras.json.
+        if name.name.startswith("service-") and "metadata" in content:
             yield content["metadata"]["endpointPrefix"]
 
 

@@ -68,6 +68,7 @@ def botocore() -> Contents:
         "botocore/data/_retry.json": "{}",
         **{f"botocore/data/{s}/2012/service-2.json.gz": model(p) for s, p in named.items()},
         **{f"botocore/data/{s}/2012/examples-1.json": "{}" for s in services},
+        "botocore/data/s3/2012/service-2.sdk-extras.json": json.dumps({"version": 1, "merge": {}}),
     }
 
 
