@@ -81,6 +81,16 @@ flood: ## 10,000 records in one Lambda invocation, and three seconds for them
 	@RECORDS=$(or $(RECORDS),10000) .venv/test/bin/python -m pytest -q \
 		tests/integration/hosts/test_lambda_at_scale.py $(ARGS)
 
+.PHONY: bench
+bench: ## headrace beside what would be used instead: CPU, throughput, cold start, memory, calls
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m benchmarks.side.run $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: ## the same with less of everything, in ten minutes
+	@.ci/venv test --with-headrace
+	@.venv/test/bin/python -m benchmarks.side.run --quick $(ARGS)
+
 .PHONY: calls
 calls: ## what a message costs: AWS calls and DynamoDB units, counted on the ports
 	@.ci/venv demo --with-headrace

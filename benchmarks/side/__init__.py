@@ -1,0 +1,1 @@
+"""headrace beside what would be used instead: the same work, measured in the same way."""

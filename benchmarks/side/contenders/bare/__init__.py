@@ -1,0 +1,1 @@
+"""The floors: what headrace asks of AWS, asked by a loop that can do nothing else."""
