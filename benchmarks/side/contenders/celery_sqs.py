@@ -117,6 +117,8 @@ def _settings(job: Job) -> Mapping[str, Any]:
 
 def drain(job: Job, measure: Measure) -> None:
     pool = job.options.get("pool", POOL)
+    # Before there are threads, each of which would make its own.
+    clients()
     worker = application(job).Worker(
         pool=pool, concurrency=_concurrency(job), loglevel="WARNING", quiet=True
     )
