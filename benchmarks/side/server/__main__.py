@@ -12,8 +12,6 @@ import gc
 import os
 import signal
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 
 from benchmarks.side.server.app import App
 from benchmarks.side.server.http import Connection
@@ -46,9 +44,8 @@ def main() -> None:
     options = parser.parse_args()
     # What it keeps has no cycles; looking for them again and again would be noticed.
     gc.set_threshold(100_000, 50, 50)
-    loops = import_module("uvloop").new_event_loop if find_spec("uvloop") else None
-    with asyncio.Runner(loop_factory=loops) as runner:
-        runner.run(serve(options.port, tied=options.tied))
+    # On asyncio's own loop, so that it is the same server wherever it runs.
+    asyncio.run(serve(options.port, tied=options.tied))
 
 
 if __name__ == "__main__":
