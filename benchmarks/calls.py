@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from benchmarks.meter import Meter
 from benchmarks.shapes import SHAPES, Struck
 from headrace import Delivery, Outcome, Service
+from headrace.cost.meter import Meter
 from headrace.entity import key_of, to_item
 from headrace.envelope import queue_body, root_metadata, seal
 from headrace.events import Message

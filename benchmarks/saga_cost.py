@@ -20,9 +20,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from benchmarks.meter import Meter
 from headrace import Command, Delivery, Event, Outcome, Service
 from headrace.attributes import size_of
+from headrace.cost.meter import Meter
 from headrace.envelope import queue_body, root_metadata, seal
 from headrace.events import Message
 from headrace.hosts.worker import run_worker

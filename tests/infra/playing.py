@@ -171,7 +171,7 @@ class _Function(LambdaHandler):
 
     async def invoked(self, pipeline: Pipeline, event: Mapping[str, Any]) -> set[str]:
         """The ids of the messages that it reports as failed."""
-        answer = await self._invoke(pipeline, event, _Context())
+        answer = await self.invoke(pipeline, event, _Context())
         return {failure["itemIdentifier"] for failure in (answer or {})["batchItemFailures"]}
 
 

@@ -184,7 +184,7 @@ class _Function(LambdaHandler):
         self, pipeline: Pipeline, event: Mapping[str, Any], context: LambdaContext
     ) -> set[str]:
         """The ids of the messages that it reports as failed."""
-        answer = await self._invoke(pipeline, event, context)
+        answer = await self.invoke(pipeline, event, context)
         return {failure["itemIdentifier"] for failure in (answer or {})["batchItemFailures"]}
 
 

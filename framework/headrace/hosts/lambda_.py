@@ -75,16 +75,17 @@ class LambdaHandler:
         direct invocation with one event (EventBridge's envelope, for instance); if it is not
         handled, `NotHandled` is raised and the invoker retries.
         """
-        return self._environment.run(lambda pipeline: self._invoke(pipeline, event, context))
+        return self._environment.run(lambda pipeline: self.invoke(pipeline, event, context))
 
     def close(self) -> None:
         """Flush and close everything; the next invocation starts afresh. For tests: Lambda
         itself never says goodbye."""
         self._environment.close()
 
-    async def _invoke(
+    async def invoke(
         self, pipeline: Pipeline, event: Mapping[str, Any], context: LambdaContext
     ) -> dict[str, Any] | None:
+        """The same on an event loop and a pipeline that are there already, as in a simulation."""
         left = timedelta(milliseconds=context.get_remaining_time_in_millis())
         records = _sqs_records(event)
         deadline = Deadline(
