@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import AnyUrl, BaseModel
@@ -18,6 +18,8 @@ from headrace.ports import AttributeValue, Item
 
 MAX_DIGITS = 38
 """DynamoDB keeps numbers exactly up to this many significant digits."""
+
+_ALL_DIGITS: Final = 10**MAX_DIGITS
 
 
 def dump(value: Any) -> AttributeValue:
@@ -100,10 +102,28 @@ def load_item(item: Item) -> dict[str, Any]:
 def size_of(item: Item) -> int:
     """Bytes as DynamoDB counts them towards 400 KB: names plus values, UTF-8
     (developer guide, "DynamoDB item sizes and formats")."""
-    return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
+    # Every item that is written is measured, so what most of it is made of comes first, in line.
+    size = 0
+    for name, value in item.items():
+        size += len(name) if name.isascii() else len(name.encode())
+        for kind, content in value.items():
+            if kind == "S":
+                size += len(content) if content.isascii() else len(content.encode())
+            elif kind == "N":
+                size += len(content) // 2 + 2
+            else:
+                size += _value_size(value)
+    return size
+
+
+def text_size(text: str) -> int:
+    """Bytes of a text as UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _number(value: int | float | Decimal) -> str:
+    if type(value) is int and -_ALL_DIGITS < value < _ALL_DIGITS:
+        return str(value)
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not number.is_finite():
         raise ValueError(f"{value} is not a number that DynamoDB can hold.")
@@ -139,13 +159,13 @@ def _value_size(value: AttributeValue) -> int:
     ((kind, content),) = value.items()
     match kind:
         case "S":
-            return len(content.encode())
+            return text_size(content)
         case "N":
             return len(content) // 2 + 2
         case "B":
             return len(content)
         case "SS":
-            return sum(len(entry.encode()) for entry in content)
+            return sum(map(text_size, content))
         case "NS":
             return sum(len(entry) // 2 + 2 for entry in content)
         case "BS":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from headrace.attributes import size_of
 from headrace.entity import VERSION_ATTRIBUTE as VERSION
 from headrace.errors import (
     CancellationReason,
@@ -35,8 +34,9 @@ class Unmet(Conflict):
         self.refused = refused
 
 
-def refuse_too_large(actions: Sequence[Action]) -> None:
-    """Raises `TooLarge`, with the numbers, for what DynamoDB would refuse."""
+def size_for_commit(actions: Sequence[Action]) -> int:
+    """The bytes of a transaction; raises `TooLarge`, with the numbers, for what DynamoDB would
+    refuse."""
     if len(actions) > TRANSACTION_ACTIONS:
         raise TooLarge(
             f"The handler writes {len(actions):,} items with its inbox record: one transaction "
@@ -45,11 +45,12 @@ def refuse_too_large(actions: Sequence[Action]) -> None:
             size=len(actions),
             limit=TRANSACTION_ACTIONS,
         )
+    total = 0
     for action in actions:
-        size = size_of(action.item) if isinstance(action, Put) else 0
-        if size > DYNAMODB_ITEM_BYTES:
+        size = bytes_of(action)
+        if size > DYNAMODB_ITEM_BYTES and isinstance(action, Put):
             raise _too_large_item(action.key, size)
-    total = bytes_of(actions)
+        total += size
     if total > TRANSACTION_BYTES:
         raise TooLarge(
             f"The handler writes {total:,} bytes: one transaction takes "
@@ -57,6 +58,7 @@ def refuse_too_large(actions: Sequence[Action]) -> None:
             size=total,
             limit=TRANSACTION_BYTES,
         )
+    return total
 
 
 def _too_large_item(key: ItemKey, size: int) -> TooLarge:

@@ -7,13 +7,14 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+from functools import cache
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from headrace.attributes import dump, dump_fields, load_item, size_of
+from headrace.attributes import dump, dump_fields, load_item, size_of, text_size
 from headrace.errors import DefinitionError, HeadraceError, TooLarge
 from headrace.events import Message, refusing_keywords
 from headrace.limits import DYNAMODB_ITEM_BYTES, PARTITION_KEY_BYTES, SORT_KEY_BYTES
@@ -37,8 +38,7 @@ class KeyTemplate:
 
     def fields(self) -> tuple[str, ...]:
         """The fields in the templates, in order of first appearance."""
-        names = (*_placeholders(self.pk), *_placeholders(self.sk))
-        return tuple(dict.fromkeys(names))
+        return _fields(self.pk, self.sk)
 
     def key(self, table: str, values: dict[str, Any]) -> ItemKey:
         """The key these field values make; no other values make the same.
@@ -298,19 +298,29 @@ def _checked(cls: type[Entity], template: KeyTemplate) -> KeyTemplate:
 _RESERVED: Final = frozenset({"pk", "sk", VERSION_ATTRIBUTE, TYPE_ATTRIBUTE, "expires_at"})
 
 
-def _parts(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
-    return list(string.Formatter().parse(template))
+# Templates are few and keys are many: what a template says is found out once.
 
 
-def _placeholders(template: str) -> list[str]:
-    return [name for _, name, _, _ in _parts(template) if name is not None]
+@cache
+def _parts(template: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
+    return tuple(string.Formatter().parse(template))
+
+
+@cache
+def _placeholders(template: str) -> tuple[str, ...]:
+    return tuple(name for _, name, _, _ in _parts(template) if name is not None)
+
+
+@cache
+def _fields(pk: str, sk: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*_placeholders(pk), *_placeholders(sk))))
 
 
 def _filled(template: str, texts: dict[str, str]) -> str:
     """The template with its fields in place. What separates fields is quoted within them, so
     that no two sets of values give one key."""
-    special = _special(template)
-    return template.format_map({name: _quoted(text, special) for name, text in texts.items()})
+    quotes = _quotes(template)
+    return template.format_map({name: text.translate(quotes) for name, text in texts.items()})
 
 
 def _beginning(template: str, texts: dict[str, str]) -> str:
@@ -323,20 +333,21 @@ def _beginning(template: str, texts: dict[str, str]) -> str:
         if name not in texts:
             break
         known += f"{{{name}}}"
-    special = _special(template)
-    return known.format_map({name: _quoted(text, special) for name, text in texts.items()})
+    quotes = _quotes(template)
+    return known.format_map({name: text.translate(quotes) for name, text in texts.items()})
 
 
-def _special(template: str) -> set[str]:
+@cache
+def _quotes(template: str) -> dict[int, str]:
+    """For `str.translate`: what separates fields, as it is written within one."""
     literal = "".join(text for text, _, _, _ in _parts(template))
-    return {c for c in literal if not c.isalnum()} | {"#", "%"}
-
-
-def _quoted(text: str, special: set[str]) -> str:
-    return "".join(f"%{ord(c):02X}" if c in special else c for c in text)
+    special = {c for c in literal if not c.isalnum()} | {"#", "%"}
+    return {ord(c): f"%{ord(c):02X}" for c in special}
 
 
 def _text(name: str, value: Any) -> str:
+    if type(value) is str:
+        return value
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID, date, Enum)):
         # Other types are written in more ways than one (1.1 and 1.10), or in none.
         raise HeadraceError(
@@ -348,7 +359,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _refuse_long(attribute: str, text: str, limit: int) -> None:
-    size = len(text.encode())
+    size = text_size(text)
     if size > limit:
         raise TooLarge(
             f"The {attribute} {shown(text)[:60]!r}… has {size:,} bytes: DynamoDB takes {limit:,}.",

@@ -12,11 +12,11 @@ that failed leave it, and the others go again without them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from headrace.attributes import size_of
+from headrace.attributes import size_of, text_size
 from headrace.coalesce import Coalescer
 from headrace.errors import (
     CancellationReason,
@@ -42,17 +42,15 @@ class _Unit:
 
     actions: Sequence[Action]
     token: str
+    size: int
+    items: Sequence[ItemKey]
     settled: asyncio.Event
     left: bool = False
     written: bool = False
 
-    @property
-    def items(self) -> list[ItemKey]:
-        return [action.key for action in self.actions]
-
     def weight(self) -> int:
         """Of a group's room: what it takes by bytes or by actions, whichever is more."""
-        return max(bytes_of(self.actions), len(self.actions) * _BYTES_PER_ACTION)
+        return max(self.size, len(self.actions) * _BYTES_PER_ACTION)
 
 
 class GroupCommit:
@@ -83,15 +81,22 @@ class GroupCommit:
             withdraws=True,
         )
 
-    async def transact(self, actions: Sequence[Action], *, token: str) -> None:
-        """Write these actions, all or none; raises as `Store.transact` does, with a reason for
-        each of them when they were cancelled. Whoever is cancelled before the group has left
-        writes nothing."""
+    async def transact(
+        self, actions: Sequence[Action], *, token: str, size: int | None = None
+    ) -> None:
+        """Write these actions, all or none; `size` is what `bytes_of` them adds up to, where known.
+
+        Raises as `Store.transact` does, with a reason for each of them when they were cancelled.
+        Whoever is cancelled before the group has left writes nothing.
+        """
         if not self._together:
             await self._store.transact(actions, token=token)
             self._committed(1)
             return
-        unit = _Unit(actions, token, asyncio.Event())
+        items = [action.key for action in actions]
+        if size is None:
+            size = sum(map(bytes_of, actions))
+        unit = _Unit(actions, token, size, items, asyncio.Event())
         await self._turn(unit)
         self._at_work |= dict.fromkeys(unit.items, unit)
         try:
@@ -176,16 +181,12 @@ class GroupCommit:
         self._committed(len(units))
 
 
-def bytes_of(actions: Iterable[Action]) -> int:
-    """Roughly what DynamoDB counts towards the 4 MB of a transaction."""
-    return sum(_bytes(action) for action in actions)
-
-
-def _bytes(action: Action) -> int:
+def bytes_of(action: Action) -> int:
+    """Roughly what DynamoDB counts of an action towards the 4 MB of a transaction."""
     if isinstance(action, Put):
         return size_of(action.item)
     changed = size_of(dict(action.values)) if isinstance(action, Update) else 0
-    return changed + len(action.key.pk.encode()) + len(action.key.sk.encode())
+    return changed + text_size(action.key.pk) + text_size(action.key.sk)
 
 
 def _overtaken(unit: _Unit, other: _Unit) -> list[CancellationReason | None] | None:

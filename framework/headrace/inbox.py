@@ -19,7 +19,6 @@ holds the messages that this caused until they are out.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from headrace.coalesce import Coalescer
-from headrace.commit import cause_of, refuse_too_large
+from headrace.commit import cause_of, size_for_commit
 from headrace.envelope import Cancellation, Outgoing
 from headrace.errors import (
     CancellationReason,
@@ -54,6 +53,10 @@ logger = logging.getLogger(__name__)
 
 _MARKS_LINGER: Final = 0.1
 """Seconds that a done-mark waits for others. Nobody waits for it, and losing it is harmless."""
+
+_FREE: Final = "attribute_not_exists(pk) OR expires_at < :now OR #status = :leased"
+_STATUS: Final = {"#status": "status"}
+_LEASED: Final = {"S": Status.LEASED.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Inbox:
         self._table = table
         self._keep = keep
         self._sent: set[ItemKey] = set()
-        self._done_marks: Coalescer[Put, bool] = Coalescer(
+        self._done_marks: Coalescer[Put, None] = Coalescer(
             self._write_marks, max_entries=BATCH_WRITE_ITEMS, linger=_MARKS_LINGER
         )
 
@@ -135,9 +138,9 @@ class Inbox:
         """
         claim = self._claim(record) if holder is None else _completion(record, holder)
         everything = [claim, *actions]
-        refuse_too_large(everything)
+        size = size_for_commit(everything)
         try:
-            await self._write(everything, token=record.commit_id)
+            await self._write(everything, token=record.commit_id, size=size)
         except TransactionCanceled as canceled:
             standing = self._standing(canceled)
             if standing is not None and standing.status is not Status.LEASED:
@@ -197,8 +200,7 @@ class Inbox:
         expiry = max(self._expiry(), (record.expires_at or 0) if record.trail else 0)
         trail = record.trail and replace(record.trail, remarks=())
         done = replace(record, status=Status.DONE, outgoing=(), expires_at=expiry, trail=trail)
-        answer = self._done_marks.post(Put(self._table, done.as_item()))
-        answer.add_done_callback(lambda marked: self._end_mark(record, marked))
+        _ = self._done_marks.post(Put(self._table, done.as_item()))
 
     async def flush(self) -> None:
         await self._done_marks.flush()
@@ -210,22 +212,15 @@ class Inbox:
     def _claim(self, record: Record) -> Put:
         # TTL deletes within days of the expiry, so the expiry itself is tested too. A lease is left
         # over where the handler was leased until its last deployment.
-        now = {
-            ":now": {"N": str(int(self._clock.now().timestamp()))},
-            ":leased": {"S": Status.LEASED.value},
-        }
-        free = Condition(
-            "attribute_not_exists(pk) OR expires_at < :now OR #status = :leased",
-            {"#status": "status"},
-            now,
-        )
+        now = {"N": str(int(self._clock.now().timestamp()))}
+        free = Condition(_FREE, _STATUS, {":now": now, ":leased": _LEASED})
         return Put(self._table, record.as_item(), free, return_old=True)
 
-    async def _write(self, actions: Sequence[Action], *, token: str) -> None:
+    async def _write(self, actions: Sequence[Action], *, token: str, size: int) -> None:
         """A record alone costs half as much outside of a transaction."""
         claim = actions[0]
         if len(actions) > 1 or not isinstance(claim, Put):
-            await self._group.transact(actions, token=token)
+            await self._group.transact(actions, token=token, size=size)
             return
         try:
             await self._store.change(claim)
@@ -246,16 +241,22 @@ class Inbox:
             return record
         return replace(record, status=Status.DONE, outgoing=())
 
-    def _end_mark(self, record: Record, marked: asyncio.Future[bool]) -> None:
-        self._sent.discard(record.key)
-        _log_unmarked(record, marked)
-
-    async def _write_marks(self, marks: Sequence[Put]) -> list[bool | Exception]:
+    async def _write_marks(self, marks: Sequence[Put]) -> list[None]:
         # A redelivery may finish the same record in the same batch, and DynamoDB takes a key once.
         distinct = {mark.key: mark for mark in marks}
         keys = list(distinct)
-        unprocessed = {keys[index] for index in await self._store.write(list(distinct.values()))}
-        return [mark.key not in unprocessed for mark in marks]
+        try:
+            for index in await self._store.write(list(distinct.values())):
+                logger.warning("%s was not marked as done: DynamoDB was busy.", keys[index].pk)
+        except CloudError as error:
+            for key in keys:
+                logger.warning("%s could not be marked as done: %s", key.pk, error)
+        except Exception:
+            # A defect, and nobody waits for this to hear of it.
+            logger.exception("%d records could not be marked as done.", len(keys))
+        finally:
+            self._sent.difference_update(keys)
+        return [None] * len(marks)
 
 
 class Unrecorded:
@@ -292,9 +293,9 @@ class Unrecorded:
     ) -> Committed:
         """Write the actions, if any; raises as `Inbox.commit` does."""
         if actions:
-            refuse_too_large(actions)
+            size = size_for_commit(actions)
             try:
-                await self._group.transact(actions, token=record.commit_id)
+                await self._group.transact(actions, token=record.commit_id, size=size)
             except TransactionCanceled as canceled:
                 raise cause_of(canceled, actions, conditional) from canceled
         return Committed(record)
@@ -311,8 +312,8 @@ def _completion(record: Record, holder: str) -> Put:
     """The record in place of its lease, which fences off whoever has lost it."""
     held = Condition(
         "#status = :leased AND holder = :holder",
-        {"#status": "status"},
-        {":leased": {"S": Status.LEASED.value}, ":holder": {"S": holder}},
+        _STATUS,
+        {":leased": _LEASED, ":holder": {"S": holder}},
     )
     return Put(record.key.table, record.as_item(), held, return_old=True)
 
@@ -321,18 +322,6 @@ def _has_failed(canceled: TransactionCanceled) -> bool:
     """Whether the condition on the record itself did not hold."""
     claim = canceled.reasons[0] if canceled.reasons else None
     return claim is not None and claim.code == "ConditionalCheckFailed"
-
-
-def _log_unmarked(record: Record, marked: asyncio.Future[bool]) -> None:
-    if marked.cancelled():
-        return
-    error = marked.exception()
-    if error is not None:
-        if not isinstance(error, CloudError):
-            raise error
-        logger.warning("%s could not be marked as done: %s", record.key.pk, error)
-    elif not marked.result():
-        logger.warning("%s was not marked as done: DynamoDB was busy.", record.key.pk)
 
 
 def _pending(table: str, item: Item, before: datetime) -> Pending:

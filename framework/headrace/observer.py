@@ -95,6 +95,11 @@ class Guarded(Observer):
         self._observers = [one for one in several if type(one) is not Observer]
 
     @property
+    def watches(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self._observers)
+
+    @property
     def gathers(self) -> bool:
         """Whether one of them has something to flush."""
         return any(type(observer).flush is not Observer.flush for observer in self._observers)

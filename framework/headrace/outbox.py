@@ -14,8 +14,7 @@ from functools import partial
 from math import ceil
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-
+from headrace.attributes import text_size
 from headrace.coalesce import Coalescer
 from headrace.entries import answers
 from headrace.envelope import Cancellation, Metadata, Outgoing, queue_body, seal
@@ -30,6 +29,7 @@ from headrace.limits import (
 )
 from headrace.observer import Guarded, Observer
 from headrace.ports import BusEntry, Ports, QueueEntry
+from headrace.retrying import after, retried
 from headrace.transaction import Scheduled
 
 EntryT = TypeVar("EntryT", BusEntry, QueueEntry)
@@ -60,16 +60,13 @@ class Outbox:
             self._put_events,
             max_entries=PUT_EVENTS_ENTRIES,
             max_weight=PUT_EVENTS_BYTES - 1,
-            weigh=_bus_weight,
+            weigh=_bus_size,
         )
         self._commands: dict[str, Coalescer[QueueEntry, None]] = {}
 
     async def dispatch(self, outgoing: Sequence[Outgoing | Cancellation]) -> None:
         """Send every message; raises `DispatchError` if any could not be sent for now."""
-        answers = await asyncio.gather(
-            *(self._send(message) for message in outgoing), return_exceptions=True
-        )
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        failures = await self._failures(outgoing)
         for failure in failures:
             if not isinstance(failure, Exception):
                 raise failure
@@ -78,20 +75,26 @@ class Outbox:
                 f"{len(failures)} of {len(outgoing)} messages are not out yet: {failures[0]}"
             ) from failures[0]
 
+    async def _failures(self, outgoing: Sequence[Outgoing | Cancellation]) -> list[BaseException]:
+        """What has kept messages from being sent, once no more is tried with any of them."""
+        if len(outgoing) == 1:
+            # As most handlers have it, and without a task of its own.
+            try:
+                await self._send(outgoing[0])
+            except Exception as error:
+                return [error]
+            return []
+        answers = await asyncio.gather(*map(self._send, outgoing), return_exceptions=True)
+        return [answer for answer in answers if isinstance(answer, BaseException)]
+
     async def flush(self) -> None:
         await self._events.flush()
         for commands in list(self._commands.values()):
             await commands.flush()
 
     async def _send(self, message: Outgoing | Cancellation) -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_is_retryable),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=self._wait,
-            reraise=True,
-        ):
-            with attempt:
-                await self._send_once(message)
+        send = partial(self._send_once, message)
+        await retried(send, again=_is_retryable, stop=after(ATTEMPTS), wait=self._wait)
         if isinstance(message, Outgoing):
             self._observer.sent(self._service, message)
 
@@ -117,8 +120,8 @@ class Outbox:
         delay = timedelta(seconds=max(0, ceil(ahead.total_seconds())))
         await self._to(owner).add(replace(queue_entry(message), delay=min(delay, SQS_MAX_DELAY)))
 
-    def _wait(self, state: RetryCallState) -> float:
-        return self._randomness.uniform(0, 0.1 * 2**state.attempt_number)
+    def _wait(self, attempt: int, error: BaseException | None) -> float:
+        return self._randomness.uniform(0, 0.1 * 2**attempt)
 
     def _to(self, queue: str) -> Coalescer[QueueEntry, None]:
         if queue not in self._commands:
@@ -130,7 +133,7 @@ class Outbox:
                 send,
                 max_entries=SQS_BATCH_ENTRIES,
                 max_weight=SQS_MESSAGE_BYTES,
-                weigh=lambda entry: len(entry.body.encode()),
+                weigh=lambda entry: text_size(entry.body),
             )
         return self._commands[queue]
 
@@ -167,9 +170,9 @@ def sealed_as(wanted: Message | Scheduled, metadata: Metadata) -> Outgoing:
 def refuse_unsendable(message: Outgoing) -> None:
     """Raises `TooLarge`, with the numbers, for what the bus or the queue would refuse."""
     if message.owner is None:
-        size, limit, where = _bus_weight(bus_entry(message)), PUT_EVENTS_BYTES - 1, "EventBridge"
+        size, limit, where = _bus_size(message), PUT_EVENTS_BYTES - 1, "EventBridge"
     else:
-        size, limit, where = len(queue_body(message).encode()), SQS_MESSAGE_BYTES, "SQS"
+        size, limit, where = text_size(queue_body(message)), SQS_MESSAGE_BYTES, "SQS"
     if size > limit:
         raise TooLarge(
             f"{message.detail_type} has {size:,} bytes: {where} takes {limit:,}. Put the bulk into "
@@ -179,11 +182,11 @@ def refuse_unsendable(message: Outgoing) -> None:
         )
 
 
-def _bus_weight(entry: BusEntry) -> int:
+def _bus_size(message: Outgoing | BusEntry) -> int:
     """Bytes as EventBridge counts an entry: 14 for the time, then the UTF-8 of the rest
     (user guide, "Calculating PutEvents event entry size")."""
-    texts = (entry.source, entry.detail_type, entry.detail)
-    return 14 + sum(len(text.encode()) for text in texts)
+    named = text_size(message.source or "") + text_size(message.detail_type)
+    return 14 + named + text_size(message.detail)
 
 
 def _without_keywords(body: str) -> str:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-
 from headrace.codec import Codec
 from headrace.commit import NextInLine, Unmet
 from headrace.context import Context, bind, identify
@@ -51,6 +49,7 @@ from headrace.policy import ELSEWHERE, reason_of
 from headrace.ports import Delivery, Ports, Randomness
 from headrace.reads import SharedReads
 from headrace.record import Record
+from headrace.retrying import retried
 from headrace.service import Handler, OnHeld, Service
 from headrace.tracing import Trace, Tracer, safe
 from headrace.transaction import Effects, Refusal, Scheduled, Transaction, Wanted
@@ -169,7 +168,8 @@ class Pipeline:
             Work(handler, envelope, delivery, self._lease(handler, envelope.metadata.id), trace)
             for handler in self._takers(envelope.message, delivery)
         ]
-        # Side by side, so that one that is slow every time does not keep the others from it.
+        # Side by side, so that one that is slow every time does not keep the others from it; and in
+        # tasks of their own, whose cancellation holds even where a handler swallows it.
         outcomes = await asyncio.gather(*map(self._handle, works))
         if self._leaves_for_good(works, outcomes):
             outcomes = [_given_up(own, envelope, delivery) for own in outcomes]
@@ -222,16 +222,16 @@ class Pipeline:
     async def _handle(self, work: Work) -> Outcome:
         handler, metadata, delivery = work.handler, work.envelope.metadata, work.delivery
         time = asyncio.get_running_loop().time
-        began, age = time(), self._age(delivery)
+        began, age = time(), self._age(delivery) if self._told.watches else None
         context = Context(
             self.service.name, handler.name, metadata, delivery, work.trace.traceparent
         )
         with bind(context):
             outcome = await self._outcome(work)
-        self._told.handled(
-            self.service.name,
-            Handled(handler.name, metadata.type, outcome, time() - began, age, work.conflicts),
-        )
+        if self._told.watches:
+            seconds = time() - began
+            handled = Handled(handler.name, metadata.type, outcome, seconds, age, work.conflicts)
+            self._told.handled(self.service.name, handled)
         return outcome
 
     async def _outcome(self, work: Work) -> Outcome:
@@ -386,13 +386,7 @@ class Pipeline:
                 raise
 
         patience = _Patience(self.ports.randomness)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Conflict),
-            stop=patience.ends,
-            wait=patience.pause,
-            reraise=True,
-        )
-        return await retrying(attempt)
+        return await retried(attempt, again=_is_conflict, stop=patience.ends, wait=patience.pause)
 
     async def _run(self, work: Work, began: datetime, refused: Sequence[Refusal]) -> Effects:
         """One run of the handler, inside its middleware: what it wants written and sent."""
@@ -503,19 +497,19 @@ class _Patience:
         self._randomness = randomness
         self._elsewhere = 0
 
-    def pause(self, state: RetryCallState) -> float:
-        if _comes_nearer(state):
+    def pause(self, attempt: int, error: BaseException | None) -> float:
+        # The next run begins with one less in its way, and nobody interfered.
+        if isinstance(error, (NextInLine, Unmet)):
             return 0
         self._elsewhere += 1
         return self._randomness.uniform(0, min(0.5, 0.02 * 2**self._elsewhere))
 
-    def ends(self, state: RetryCallState) -> bool:
-        return self._elsewhere >= COMMIT_ATTEMPTS or state.attempt_number >= TURNS
+    def ends(self, attempt: int) -> bool:
+        return self._elsewhere >= COMMIT_ATTEMPTS or attempt >= TURNS
 
 
-def _comes_nearer(state: RetryCallState) -> bool:
-    """Whether the next run begins with one less in its way, and nobody interfered."""
-    return state.outcome is not None and isinstance(state.outcome.exception(), (NextInLine, Unmet))
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, Conflict)
 
 
 @asynccontextmanager

@@ -74,17 +74,19 @@ class Record:
         return self.status is Status.DONE
 
     def as_item(self) -> Item:
-        item: Item = {
-            **self.key.attributes(),
-            "commit_id": {"S": self.commit_id},
-            "status": {"S": self.status.value},
-        }
+        item = self.key.attributes()
+        item["commit_id"] = {"S": self.commit_id}
+        item["status"] = {"S": self.status.value}
         if self.expires_at is not None:
             item["expires_at"] = {"N": str(self.expires_at)}
         if self.outgoing:
             item["outgoing"] = {"L": [_dump(outgoing) for outgoing in self.outgoing]}
-        texts = {"holder": self.holder, "answer": self.answer, "content": self.content}
-        item |= {name: {"S": text} for name, text in texts.items() if text is not None}
+        if self.holder is not None:
+            item["holder"] = {"S": self.holder}
+        if self.answer is not None:
+            item["answer"] = {"S": self.answer}
+        if self.content is not None:
+            item["content"] = {"S": self.content}
         if self.held_until is not None:
             item["held_until"] = {"N": milliseconds(self.held_until)}
         if self.relayed is not None and self.since is not None and not self.done:

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from headrace.dead_letter import NOTE_ATTRIBUTE
 from headrace.entries import answers
@@ -46,6 +45,7 @@ from headrace.ports import (
     Update,
 )
 from headrace.record import KEY_PREFIX, Status
+from headrace.retrying import after, retried
 
 T = TypeVar("T")
 
@@ -362,16 +362,10 @@ class Yard:
 
     async def _lasting(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call that may be made again, until AWS no longer refuses it for now."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_passing),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=self._pause,
-            reraise=True,
-        )
-        return await retrying(call)
+        return await retried(call, again=_is_passing, stop=after(_ATTEMPTS), wait=self._pause)
 
-    def _pause(self, state: RetryCallState) -> float:
-        longest = min(_PAUSE * 2**state.attempt_number, _LAST_LOOK)
+    def _pause(self, attempt: int, error: BaseException | None) -> float:
+        longest = min(_PAUSE * 2**attempt, _LAST_LOOK)
         return self._randomness.uniform(longest / 2, longest)
 
 

@@ -18,7 +18,8 @@ LAYERS = (
     ("errors", "outcome", "limits", "text"),
     ("events", "fields", "ports", "trace"),
     (
-        *("envelope", "system", "attributes", "cancelling", "coalesce", "entries", "schedules"),
+        *("envelope", "system", "attributes", "cancelling", "coalesce", "entries", "retrying"),
+        "schedules",
         *("topology.model", "testing.expressions", "testing.patterns"),
     ),
     (

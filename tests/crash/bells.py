@@ -79,6 +79,12 @@ async def ring(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]
     return _said(event)
 
 
+async def ring_tersely(event: RopePulled, tx: Transaction) -> BellRang:
+    """One message, as most handlers send."""
+    await ring(event, tx)
+    return BellRang(pull=event.pull)
+
+
 async def ring_after_looking(event: RopePulled, tx: Transaction) -> list[BellRang | WriteDown]:
     """With the other kinds of reads."""
     bells = await tx.query(Bell, event.bell)
@@ -232,6 +238,7 @@ LEASE = timedelta(seconds=30)
 belfry = tower("belfry", ring)
 in_line = tower("in-line", ring, queue="rope.fifo")
 alone = tower("alone", ring, group_commit=False)
+terse = tower("terse", ring_tersely)
 looking = tower("looking", ring_after_looking)
 unseen = tower("unseen", ring_unseen)
 plain = tower("plain", ring_plainly)

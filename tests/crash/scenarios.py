@@ -42,7 +42,7 @@ class Scenario:
     letter without an effect; where the fate is to be parked, the first is a dead letter, and those
     behind it are in the table, in order, without an effect. Then a handler that is `recorded` has
     a record that is done; a handler that `writes` has changed its entities, and one that `says`
-    anything has been heard.
+    anything has been heard, of which one that is `terse` says but the one thing.
     `unmarked` says that the life leaves records behind that are not marked as done, though
     nothing ends it.
     """
@@ -61,6 +61,7 @@ class Scenario:
     recorded: bool = True
     writes: bool = True
     says: bool = True
+    terse: bool = False
     unmarked: bool = False
     on_emulators: bool = False
 
@@ -117,6 +118,7 @@ SCENARIOS: Final = (
     Scenario("a condition that does not hold", bells.unseen, messages=2, same_bell=True),
     Scenario("a plain function", bells.plain),
     Scenario("nothing to write", bells.saying, writes=False),
+    Scenario("one thing to say", bells.terse, messages=3, terse=True, on_emulators=True),
     Scenario("an idempotent write", bells.anyhow, recorded=False, says=False),
     Scenario("idempotent messages", bells.repeating, recorded=False, writes=False),
     Scenario("what is due much later", bells.reminding),
@@ -254,6 +256,18 @@ SCENARIOS: Final = (
     ),
     Scenario("the bus down", goes_wrong=always(down("put"))),
     Scenario("a bus that refuses", goes_wrong=always(refused("put"))),
+    Scenario(
+        "a throttled bus for one thing to say",
+        bells.terse,
+        goes_wrong=first(down("put", error=Throttled), "put"),
+        terse=True,
+    ),
+    Scenario(
+        "the bus down for one thing to say",
+        bells.terse,
+        goes_wrong=always(down("put")),
+        terse=True,
+    ),
     Scenario("a bus that cannot be seen", goes_wrong=always(down("require", error=Throttled))),
     # --- deleted, and marked as done ---
     Scenario("deletes failing", goes_wrong=always(down("delete"))),

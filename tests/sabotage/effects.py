@@ -64,9 +64,9 @@ def record_apart_from_writes(patch: Patch) -> None:
     """The record is written first, and the state in a call of its own."""
     write = inbox.Inbox._write
 
-    async def apart(self: inbox.Inbox, actions: Sequence[Action], *, token: str) -> None:
+    async def apart(self: inbox.Inbox, actions: Sequence[Action], *, token: str, size: int) -> None:
         claim, *writes = actions
-        await write(self, [claim], token=token)
+        await write(self, [claim], token=token, size=size)
         if writes:
             await self._group.transact(writes, token=f"w{token[1:]}")
 

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from headrace.entity import from_item, key_for
 from headrace.entries import answers
@@ -21,6 +20,7 @@ from headrace.errors import CloudError, ConfigurationError, HeadraceError, NotPr
 from headrace.limits import BATCH_GET_KEYS
 from headrace.ports import Item, ItemKey, Ports, QueueEntry
 from headrace.record import KEY_PREFIX, RELAY_INDEX, Record
+from headrace.retrying import after, retried
 from headrace.saga.definition import Definition
 from headrace.saga.handling import SagaHandler, sagas_of
 from headrace.saga.item import SHARDS, SagaItem, shard, trail_of
@@ -317,16 +317,10 @@ class Sagas:
 
     async def _lasting(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call that may be made again, until AWS no longer refuses it for now."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_passing),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=self._pause,
-            reraise=True,
-        )
-        return await retrying(call)
+        return await retried(call, again=_is_passing, stop=after(_ATTEMPTS), wait=self._pause)
 
-    def _pause(self, state: RetryCallState) -> float:
-        return self._ports.randomness.uniform(0, 0.1 * 2**state.attempt_number)
+    def _pause(self, attempt: int, error: BaseException | None) -> float:
+        return self._ports.randomness.uniform(0, 0.1 * 2**attempt)
 
 
 def _is_open(item: SagaItem, *, stuck: bool) -> bool:
