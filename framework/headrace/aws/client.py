@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from headrace.aws.bodies import OF_DYNAMODB, OF_EVENTS, OF_SQS, write_bodies
 from headrace.aws.config import AwsConfig
 from headrace.errors import ConfigurationError
 from headrace.limits import SQS_MAX_WAIT
@@ -42,6 +43,8 @@ _CONNECTIONS: Final = 128
 """A pool that is full makes a call wait without a limit, and every poller keeps one connection
 for 20 s. Connections are opened when they are needed, so a high number costs nothing."""
 
+
+_USER_AGENT: Final = "lib/headrace"
 
 _AT_ONCE: Final = ("sqs", "events", "dynamodb")
 """The clients that every service needs. Opening one reads a service model, which is most of a cold
@@ -127,6 +130,9 @@ async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
             return await stack.enter_async_context(opening)
 
         sqs, events, dynamodb = [await opened(service) for service in _AT_ONCE]
+        write_bodies(sqs, OF_SQS)
+        write_bodies(events, OF_EVENTS)
+        write_bodies(dynamodb, OF_DYNAMODB)
         yield Clients(sqs, events, dynamodb, Later(lambda: opened("scheduler")))
 
 
@@ -160,7 +166,7 @@ def _client(
         endpoint_url=config.endpoints.get(service),
         aws_access_key_id=key,
         aws_secret_access_key=secret,
-        config=_settings(service),
+        config=_settings(service, f"{session.user_agent()} {_USER_AGENT}"),
     )
 
 
@@ -176,8 +182,10 @@ def _region(config: AwsConfig, session: AioSession) -> str:
     )
 
 
-def _settings(service: str) -> AioConfig:
+def _settings(service: str, user_agent: str) -> AioConfig:
     """The timeouts, retries and pool of one client.
+
+    The user agent is given, or botocore would put it together twice for each request.
 
     Parameters are not validated on this side. The adapters' types say what they may be and the
     service checks them anyway, but walking a transaction of 100 actions blocks the loop for
@@ -194,4 +202,5 @@ def _settings(service: str) -> AioConfig:
         max_pool_connections=_CONNECTIONS,
         parameter_validation=False,
         endpoint_discovery_enabled=False,
+        user_agent=user_agent,
     )
