@@ -6,13 +6,15 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from headrace.envelope import Metadata
 from headrace.ports import Delivery
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +69,30 @@ def log_fields() -> dict[str, object]:
     return fields
 
 
-@contextmanager
-def bind(context: Context) -> Iterator[None]:
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def bind(context: Context) -> AbstractContextManager[None]:
+    """In this block a handler runs."""
+    return _Binding(_current, context)
 
 
-@contextmanager
-def bind_delivery(service: str, delivery: Delivery) -> Iterator[None]:
+def bind_delivery(service: str, delivery: Delivery) -> AbstractContextManager[None]:
     """What is logged in this block is about this delivery."""
-    token = _delivery.set(_Bound(service, delivery))
-    try:
-        yield
-    finally:
-        _delivery.reset(token)
+    return _Binding(_delivery, _Bound(service, delivery))
+
+
+class _Binding(AbstractContextManager[None], Generic[T]):
+    """A variable that has a value for the time of a block."""
+
+    __slots__ = ("_token", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable = variable
+        self._value = value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *raised: object) -> None:
+        self._variable.reset(self._token)
 
 
 def identify(metadata: Metadata, traceparent: str | None) -> None:

@@ -50,11 +50,13 @@ class Invoker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _call(self, handler: Handler) -> Call:
+        is_async = handler.is_async
+
         async def call(invocation: Invocation) -> Any:
             arguments = {
                 name: self._argument(kind, invocation) for name, kind in handler.arguments.items()
             }
-            if handler.is_async:
+            if is_async:
                 return await handler.function(**arguments)
             key = (handler.name, invocation.envelope.metadata.id)
             return await self._in_thread(key, handler.function, arguments)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -48,15 +47,10 @@ class Turns:
         self._held_up: defaultdict[str | None, deque[_Waiting]] = defaultdict(deque)
         self._open = False
 
-    @asynccontextmanager
-    async def of(self, delivery: Delivery) -> AsyncIterator[None]:
+    def of(self, delivery: Delivery) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of a delivery; it is over when the block is."""
         tenant = None if delivery.fifo or self._per_tenant is None else delivery.group_id
-        await self._begin(tenant)
-        try:
-            yield
-        finally:
-            self._leave(tenant)
+        return _Turn(self, tenant)
 
     def open(self) -> None:
         """Let in all who wait, and all who come: to be handed back they need no turn."""
@@ -80,7 +74,13 @@ class Turns:
             return LAMBDA_SQS_RECORDS
         return self._limit + _AHEAD
 
-    async def _begin(self, tenant: str | None) -> None:
+    async def begin(self, tenant: str | None) -> None:
+        """Wait for a turn. Whoever got one must `end` it."""
+        if not self._next and (self._open or not self.is_full) and not self._has_enough(tenant):
+            # Nobody waits who might go first: one that is held up is of a tenant that has enough.
+            self._running += 1
+            self._of_tenant[tenant] += 1
+            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heappush(self._next, _Waiting(next(self._numbers), tenant, turn))
         self._call()
@@ -90,7 +90,7 @@ class Turns:
         except asyncio.CancelledError:
             if not turn.cancelled():
                 # It was given the turn, and was cancelled before it could take it.
-                self._leave(tenant)
+                self.end(tenant)
             raise
 
     def _call(self) -> None:
@@ -106,7 +106,8 @@ class Turns:
             else:
                 self._held_up[waiting.tenant].append(waiting)
 
-    def _leave(self, tenant: str | None) -> None:
+    def end(self, tenant: str | None) -> None:
+        """A turn is over."""
         self._running -= 1
         self._of_tenant[tenant] -= 1
         if not self._of_tenant[tenant]:
@@ -126,3 +127,17 @@ class Turns:
         if tenant is None or self._per_tenant is None:
             return False
         return self._of_tenant[tenant] >= self._per_tenant
+
+
+class _Turn(AbstractAsyncContextManager[None]):
+    __slots__ = ("_tenant", "_turns")
+
+    def __init__(self, turns: Turns, tenant: str | None) -> None:
+        self._turns = turns
+        self._tenant = tenant
+
+    async def __aenter__(self) -> None:
+        await self._turns.begin(self._tenant)
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._turns.end(self._tenant)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import timedelta
+from types import TracebackType
 from typing import Final
 
 from headrace.batch import CutShort
@@ -73,6 +74,40 @@ class _Hold:
         logger.warning(message, *args, extra={**fields, "attempt": self.delivery.receive_count})
 
 
+class _Stay(AbstractAsyncContextManager[None]):
+    __slots__ = ("_hold", "_limit")
+
+    def __init__(self, hold: _Hold) -> None:
+        self._hold = hold
+        self._limit = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        hold = self._hold
+        if hold.lost is not None:
+            raise CutShort(hold.lost)
+        hold.began, hold.limit = asyncio.get_running_loop().time(), self._limit
+        hold.handled_in = copy_context()
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        hold = self._hold
+        try:
+            await self._limit.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise CutShort(str(hold.lost)) from None
+        else:
+            # One that made another error of its cancellation.
+            if isinstance(error, TimeoutError) and self._limit.expired():
+                raise CutShort(str(hold.lost)) from None
+        finally:
+            hold.began = hold.limit = hold.handled_in = None
+
+
 class Heartbeat:
     """Keeps the deliveries of one queue hidden for as long as they are held, by `visibility` at a
     time, and cuts short those that are lost."""
@@ -97,25 +132,10 @@ class Heartbeat:
         if self._sleeps_until is None or next < self._sleeps_until:
             self._changed.set()
 
-    @asynccontextmanager
-    async def stay(self, delivery: Delivery) -> AsyncIterator[None]:
+    def stay(self, delivery: Delivery) -> AbstractAsyncContextManager[None]:
         """Handle a delivery that is held. Cancels what is in the block, and raises `CutShort`, once
         it is lost."""
-        hold = self._holds[delivery.receipt_handle]
-        if hold.lost is not None:
-            raise CutShort(hold.lost)
-        limit = asyncio.timeout(None)
-        hold.began, hold.limit = self._now(), limit
-        hold.handled_in = copy_context()
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise CutShort(str(hold.lost)) from None
-        finally:
-            hold.began = hold.limit = hold.handled_in = None
+        return _Stay(self._holds[delivery.receipt_handle])
 
     def is_lost(self, delivery: Delivery) -> bool:
         """Whether somebody else may have the message by now."""
