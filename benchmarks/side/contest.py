@@ -58,6 +58,7 @@ CONTENDERS: Final = (
         "headrace", "headrace_", "test", frozenset({*_LAMBDA, *_WORKER, "plain", "handlers"})
     ),
     Contender("bare_loop", "bare_loop", "test", frozenset({*_LAMBDA, *_WORKER}), floor=True),
+    Contender("tuned_loop", "tuned_loop", "test", frozenset({"lambda", "drain"}), floor=True),
     Contender("wire", "wire", "test", frozenset({*_LAMBDA, *_WORKER}), floor=True),
     Contender("powertools", "powertools", "bench-powertools", frozenset(_LAMBDA)),
     Contender(

@@ -1,7 +1,7 @@
 """Whether a message costs more the more there are: `run --jobs growth` (job h).
 
 Two series, each with the CPU of a message: as the backlog grows from 1,000 messages to a million
-(100,000 if it has to be quick), and as the handlers of headrace's service grow from 1 to 200, of
+(10,000 if it has to be quick), and as the handlers of headrace's service grow from 1 to 200, of
 which one takes what comes. A series is flat if its dearest size costs at most `FLAT` times what its
 cheapest does. The floor drains the backlogs, too: where it grows as well, that is not headrace.
 """
@@ -20,7 +20,7 @@ BACKLOGS: Final = (1_000, 10_000, 100_000, 1_000_000)
 HANDLERS: Final = (1, 10, 50, 200)
 FLAT: Final = 1.15
 
-_QUICK_BACKLOG: Final = 100_000
+_QUICK_BACKLOG: Final = 10_000
 _MESSAGES: Final = 10_000
 _QUICK_MESSAGES: Final = 2_000
 """Of a run with so many handlers."""

@@ -5,11 +5,14 @@ Fairness
 The calls, their sizes and the items in them are those of headrace with one handler (see
 `bare.loop`; the server counts both): a receive of ten, one TransactWriteItems with the record and
 the order of each, one PutEvents, deletes by ten and done marks by 25, dead letters in a batch.
-The clients are configured as headrace configures its own: aiobotocore with standard retries and
-without validation of parameters, which is faster than aiobotocore's default. JSON is read and
-written by orjson. It does less than headrace: nothing is validated but what fails when it is used,
-and everything that `bare.loop` lists is missing. So what headrace costs above this is what its
-features cost; nobody should run this loop. Duplicates are found, and dead letters written.
+The clients are aiobotocore's, with standard retries, and without validation of parameters, which is
+faster than aiobotocore's default and as headrace has them. Two things that headrace does to its own
+clients are not done here, as nobody's bare loop does them: the user agent is put together for each
+request, and requests are written by botocore (see `headrace.aws.bodies`). JSON within messages is
+read and written by orjson. `tuned_loop` is the same loop with headrace's clients. It does less than
+headrace: nothing is validated but what fails when it is used, and everything that `bare.loop` lists
+is missing. So what headrace costs above this is what its features cost; nobody should run this
+loop. Duplicates are found, and dead letters written.
 """
 
 from __future__ import annotations
@@ -69,17 +72,22 @@ class Botocore:
         return answer
 
 
+def methods_of(service: str, client: Any) -> dict[str, Callable[..., Awaitable[Any]]]:
+    """What the loop calls of one client, by operation."""
+    return {name: getattr(client, method) for name, method in _METHODS[service].items()}
+
+
 @asynccontextmanager
 async def clients(job: Job) -> AsyncIterator[Botocore]:
     session = get_session()
     methods: dict[str, Callable[..., Awaitable[Any]]] = {}
     async with AsyncExitStack() as stack:
-        for service, operations in _METHODS.items():
+        for service in _METHODS:
             opening = session.create_client(
                 service, endpoint_url=job.endpoint, region_name=REGION, config=_SETTINGS
             )
             client = await stack.enter_async_context(opening)
-            methods |= {name: getattr(client, method) for name, method in operations.items()}
+            methods |= methods_of(service, client)
         yield Botocore(methods)
 
 

@@ -12,7 +12,7 @@ takes uvloop where that is installed, which would be cheaper. What it does beyon
 duplicates are known by event id for 23 days, the order, the record and the event are committed
 together, a bad message is in the dead-letter queue with its reason, and is not received again. It
 has no way to write and publish without a record, so for `plain` it does all of that, too. `publish`
-hands a hundred events to `send`, which asks each time whether the bus is there.
+hands a hundred events to `send`.
 """
 
 from __future__ import annotations

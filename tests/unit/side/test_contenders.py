@@ -28,6 +28,7 @@ NOTHING = dict.fromkeys(EFFECTS, 0)
 JOBS = {
     "headrace_": ("lambda", "drain", "publish"),
     "bare_loop": ("lambda", "drain", "publish"),
+    "tuned_loop": ("lambda", "drain"),
     "wire": ("lambda", "drain", "publish"),
     "boto3_plain": ("lambda", "drain", "plain", "publish"),
     "powertools": ("lambda",),
