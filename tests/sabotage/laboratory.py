@@ -17,7 +17,7 @@ from services.simulation import invariants, shop
 from tests.sabotage.sabotage import Sabotage
 from tests.simulation import zoo
 
-SEEDS: Final = 200
+SEEDS: Final = 300
 """Within so many each of them has to be caught."""
 
 NEARBY: Final = 12

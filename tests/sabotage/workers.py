@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from headrace import inbox, relay
+from headrace import relay, settle
 from headrace.errors import NotProvisioned
 from headrace.hosts.poller import Poller
-from headrace.record import Record
+from headrace.ports import Delivery
 from tests.sabotage.sabotage import Patch
 
 
@@ -49,7 +49,10 @@ def failed_receive_keeps_its_slots(patch: Patch) -> None:
 def error_in_the_background(patch: Patch) -> None:
     """There is a mistake where nobody waits for an answer."""
 
-    def broken(self: inbox.Inbox, record: Record, marked: asyncio.Future[bool]) -> None:
+    def broken(
+        self: settle._Orders[str], entry: str, delivery: Delivery, given: asyncio.Future[None]
+    ) -> None:
+        self._given.discard(given)
         raise AttributeError("a mistake")
 
-    patch.setattr(inbox.Inbox, "_end_mark", broken)
+    patch.setattr(settle._Orders, "_answered", broken)

@@ -21,6 +21,7 @@ class EventBridgeBus:
         self._client = client
         self._config = config
         self._place = place(client)
+        self._known: set[str] = set()
 
     async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
         name = self._config.physical_bus(bus)
@@ -45,8 +46,12 @@ class EventBridgeBus:
 
     async def require(self, bus: str) -> None:
         name = self._config.physical_bus(bus)
+        if name in self._known:
+            return
         with translated("DescribeEventBus", f"bus '{name}'", self._place):
             await self._client.describe_event_bus(Name=name)
+        # Whoever sends one event at a time would ask as often as it sends.
+        self._known.add(name)
 
 
 def _request_entry(entry: BusEntry, bus: str) -> PutEventsRequestEntryTypeDef:
