@@ -94,21 +94,37 @@ def python_of(contender: Contender, given: Mapping[str, str]) -> str:
             return given[name]
     if not contender.is_peer:
         return sys.executable
-    lock = ROOT / "infra" / "requirements" / f"{contender.environment}.txt"
+    lock = _lock(contender.environment)
     if not lock.exists():
         raise NoEnvironment(
             f"{contender.name} is left out: there is no {lock.relative_to(ROOT)}. Make it with "
             f"`make lock`, or give --python {contender.name}=/path/to/python."
         )
-    # The same Python for all.
-    made = subprocess.run(
-        [str(ROOT / ".ci" / "venv"), contender.environment],
-        env={**os.environ, "PYTHON": sys.executable},
-        check=False,
-    )
-    if made.returncode:
+    if _making(contender.environment).wait():
         raise NoEnvironment(f"{contender.name} is left out: its environment could not be made.")
     return str(ROOT / ".venv" / contender.environment / "bin" / "python")
+
+
+def prepare(jobs: Iterable[str], names: Iterable[str] | None, given: Mapping[str, str]) -> None:
+    """Make the environments of these jobs and contenders side by side, so that nothing is installed
+    while something is measured. What cannot be made `python_of` tells of, once it is needed."""
+    wanted = {each for job in jobs for each in contenders(job, names) if each.is_peer}
+    named = {each.environment for each in wanted if each.name not in given}
+    if "cold" in jobs:
+        named.add("lambda")
+    making = [_making(name) for name in sorted(named - set(given)) if _lock(name).exists()]
+    for each in making:
+        each.wait()
+
+
+def _making(environment: str) -> subprocess.Popen[bytes]:
+    # The same Python for all.
+    variables = {**os.environ, "PYTHON": sys.executable}
+    return subprocess.Popen([str(ROOT / ".ci" / "venv"), environment], env=variables)
+
+
+def _lock(environment: str) -> Path:
+    return ROOT / "infra" / "requirements" / f"{environment}.txt"
 
 
 def command(contender: Contender, python: str) -> list[str]:

@@ -22,10 +22,12 @@ FLAT: Final = 1.15
 
 _QUICK_BACKLOG: Final = 10_000
 _MESSAGES: Final = 10_000
-_QUICK_MESSAGES: Final = 2_000
+_QUICK_MESSAGES: Final = 1_000
 """Of a run with so many handlers."""
 _ROUNDS: Final = 3
+_QUICK_ROUNDS: Final = 2
 _TOGETHER: Final = 30_000
+_QUICK_TOGETHER: Final = 10_000
 """A backlog is drained as often as makes so many messages, up to three times: a run of one second
 says less than one of a minute."""
 _COMPARED: Final = ("headrace", "bare_loop")
@@ -60,9 +62,13 @@ def findings(bench: Bench, names: Iterable[str] | None, quick: bool) -> Findings
     """Both series, of those among `names` that have them. Raises `Failed`, `NoEnvironment`."""
     named = set(_COMPARED if names is None else names) & set(_COMPARED)
     sizes = [size for size in BACKLOGS if not quick or size <= _QUICK_BACKLOG]
-    by_backlog = [backlogs(bench, each, sizes) for each in contenders("backlog", named)]
+    together = _QUICK_TOGETHER if quick else _TOGETHER
+    by_backlog = [backlogs(bench, each, sizes, together) for each in contenders("backlog", named)]
     messages = _QUICK_MESSAGES if quick else _MESSAGES
-    by_handlers = [handlers(bench, each, messages) for each in contenders("handlers", named)]
+    rounds = _QUICK_ROUNDS if quick else _ROUNDS
+    by_handlers = [
+        handlers(bench, each, messages, rounds) for each in contenders("handlers", named)
+    ]
     return Findings(
         tables=[
             *_table("h. As the backlog grows", by_backlog),
@@ -76,20 +82,22 @@ def findings(bench: Bench, names: Iterable[str] | None, quick: bool) -> Findings
     )
 
 
-def backlogs(bench: Bench, contender: Contender, sizes: Iterable[int]) -> Series:
+def backlogs(
+    bench: Bench, contender: Contender, sizes: Iterable[int], together: int = _TOGETHER
+) -> Series:
     """The queue holds so many messages at once."""
     runs = {}
     for size in sizes:
-        times = max(1, min(_ROUNDS, _TOGETHER // size))
+        times = max(1, min(_ROUNDS, together // size))
         job = bench.job("backlog", size)
         runs[size] = [_sound(bench.run(contender, job)) for _ in range(times)]
     return Series(contender.name, "backlog", runs)
 
 
-def handlers(bench: Bench, contender: Contender, messages: int) -> Series:
+def handlers(bench: Bench, contender: Contender, messages: int, rounds: int = _ROUNDS) -> Series:
     """The sizes take turns, so that what slows down the machine for a while slows down all."""
     runs: dict[int, list[Run]] = {size: [] for size in HANDLERS}
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for size, made in runs.items():
             job = bench.job("handlers", messages, options={"handlers": size})
             made.append(_sound(bench.run(contender, job)))

@@ -15,7 +15,7 @@ from benchmarks.side.contest import CONTENDERS, Bench, Contender, Failed, NoEnvi
 from benchmarks.side.report import Findings, Table
 
 _MESSAGES: Final = 10_000
-_QUICK_MESSAGES: Final = 2_000
+_QUICK_MESSAGES: Final = 200
 _BATCH: Final = 10
 _JOBS: Final = {"memory": "worker", "lambda": "Lambda handler"}
 """The first of these that a contender has."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -52,8 +53,8 @@ SPECS: Final[Mapping[str, Spec]] = {
         "a. Lambda: batches of 10 with a bad record, idempotent", 10_000, 1_000, poison=0.1
     ),
     "drain": Spec("b. A worker drains a queue, idempotent", 10_000, 2_000),
-    "plain": Spec("c. A worker drains a queue, without idempotency", 10_000, 1_000),
-    "publish": Spec("d. Publish events", 10_000, 2_000),
+    "plain": Spec("c. A worker drains a queue, without idempotency", 10_000, 300),
+    "publish": Spec("d. Publish events", 10_000, 1_000),
 }
 MODULES: Final = ("cold", "memory", "idle", "growth")
 """Jobs with another question. Each is a module here with `findings(bench, names, quick)`."""
@@ -175,14 +176,16 @@ _BY_NAME: Final = {contender.name: contender for contender in contest.CONTENDERS
 def measured(bench: Bench, options: Options) -> tuple[Findings, Left]:
     found, left = Findings(), Left()
     for name in options.jobs:
+        began = time.monotonic()
         if name in SPECS:
             found.add(compare(bench, name, options, left))
-            continue
-        module = import_module(f"benchmarks.side.{name}")
-        try:
-            found.add(module.findings(bench, options.names, options.quick))
-        except (Failed, NoEnvironment) as reason:
-            left.note(name, "all", reason)
+        else:
+            module = import_module(f"benchmarks.side.{name}")
+            try:
+                found.add(module.findings(bench, options.names, options.quick))
+            except (Failed, NoEnvironment) as reason:
+                left.note(name, "all", reason)
+        say(f"{name}: done in {time.monotonic() - began:.0f} s")
     return found, left
 
 
@@ -250,6 +253,7 @@ def main(arguments: Sequence[str]) -> int:
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     jobs = given.jobs or [*SPECS, *MODULES]
     options = Options(given.quick, jobs, given.contenders, rounds, given.messages)
+    contest.prepare(jobs, given.contenders, dict(given.python))
     with instant_server() as endpoint:
         seconds = QUICK_SECONDS if given.quick else contest.SECONDS
         found, left = measured(Bench(endpoint, dict(given.python), seconds), options)

@@ -160,10 +160,14 @@ def _client(
 ) -> AbstractAsyncContextManager[Any]:
     dummies = config.is_local(service) and not has_credentials
     key, secret = LOCAL_CREDENTIALS if dummies else (None, None)
+    endpoint = config.endpoints.get(service)
+    # aiobotocore reads the certificates of all authorities for an emulator without TLS, too.
+    without_tls = endpoint is not None and endpoint.startswith("http://")
     return session.create_client(
         service,
         region_name=region,
-        endpoint_url=config.endpoints.get(service),
+        endpoint_url=endpoint,
+        verify=False if without_tls else None,
         aws_access_key_id=key,
         aws_secret_access_key=secret,
         config=_settings(service, f"{session.user_agent()} {_USER_AGENT}"),
