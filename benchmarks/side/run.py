@@ -46,6 +46,11 @@ class Spec:
     messages: int
     quick: int
     poison: float = 0.0
+    job: str = ""
+    """Whose work it is, where that is another's."""
+    latency: float = 0.0
+    """Seconds that each call takes."""
+    floors: bool = True
 
 
 SPECS: Final[Mapping[str, Spec]] = {
@@ -53,6 +58,14 @@ SPECS: Final[Mapping[str, Spec]] = {
         "a. Lambda: batches of 10 with a bad record, idempotent", 10_000, 1_000, poison=0.1
     ),
     "drain": Spec("b. A worker drains a queue, idempotent", 10_000, 2_000),
+    "late": Spec(
+        "b. The same, where each call takes 5 ms",
+        2_000,
+        500,
+        job="drain",
+        latency=0.005,
+        floors=False,
+    ),
     "plain": Spec("c. A worker drains a queue, without idempotency", 10_000, 300),
     "publish": Spec("d. Publish events", 10_000, 1_000),
 }
@@ -86,15 +99,16 @@ class Left:
 def compare(bench: Bench, name: str, options: Options, left: Left) -> Findings:
     spec = SPECS[name]
     messages = options.messages or (spec.quick if options.quick else spec.messages)
-    job = bench.job(name, messages, poison=spec.poison)
-    taking_part = contest.contenders(name, options.names)
+    job = bench.job(spec.job or name, messages, poison=spec.poison)
+    named = contest.contenders(job.name, options.names)
+    taking_part = [each for each in named if spec.floors or not each.floor]
     rounds: dict[str, list[Run]] = {each.name: [] for each in taking_part}
     for number in range(options.rounds):
         for contender in alternated(taking_part, number):
             if (name, contender.name) in left.reasons:
                 continue
             try:
-                run = bench.run(contender, job)
+                run = bench.run(contender, job, latency=spec.latency)
             except (Failed, NoEnvironment) as reason:
                 left.note(name, contender.name, reason)
             else:
@@ -132,6 +146,10 @@ def of_drain(rounds: Rounds) -> dict[str, float]:
     return figures
 
 
+def of_late(rounds: Rounds) -> dict[str, float]:
+    return rate_beside_best(rounds, "late_drain_vs_best_peer")
+
+
 def of_plain(rounds: Rounds) -> dict[str, float]:
     return rate_beside_best(rounds, "drain_vs_best_plain_peer")
 
@@ -143,6 +161,7 @@ def of_publish(rounds: Rounds) -> dict[str, float]:
 FIGURES: Final[Mapping[str, Callable[[Rounds], dict[str, float]]]] = {
     "lambda": of_lambda,
     "drain": of_drain,
+    "late": of_late,
     "plain": of_plain,
     "publish": of_publish,
 }
