@@ -19,8 +19,10 @@ holds the messages that this caused until they are out.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -77,6 +79,16 @@ class Pending(NamedTuple):
     since: datetime
 
 
+class _Mark(NamedTuple):
+    """A record that is done, and the context of the delivery that it is about."""
+
+    put: Put
+    context: Context
+
+    def warn(self, message: str, *more: object) -> None:
+        self.context.run(logger.warning, message, self.put.key.pk, *more)
+
+
 class Inbox:
     """The records of one service in its table."""
 
@@ -97,7 +109,7 @@ class Inbox:
         self._table = table
         self._keep = keep
         self._sent: set[ItemKey] = set()
-        self._done_marks: Coalescer[Put, None] = Coalescer(
+        self._done_marks: Coalescer[_Mark, None] = Coalescer(
             self._write_marks, max_entries=BATCH_WRITE_ITEMS, linger=_MARKS_LINGER
         )
 
@@ -200,7 +212,7 @@ class Inbox:
         expiry = max(self._expiry(), (record.expires_at or 0) if record.trail else 0)
         trail = record.trail and replace(record.trail, remarks=())
         done = replace(record, status=Status.DONE, outgoing=(), expires_at=expiry, trail=trail)
-        _ = self._done_marks.post(Put(self._table, done.as_item()))
+        _ = self._done_marks.post(_Mark(Put(self._table, done.as_item()), copy_context()))
 
     async def flush(self) -> None:
         await self._done_marks.flush()
@@ -241,21 +253,23 @@ class Inbox:
             return record
         return replace(record, status=Status.DONE, outgoing=())
 
-    async def _write_marks(self, marks: Sequence[Put]) -> list[None]:
+    async def _write_marks(self, marks: Sequence[_Mark]) -> list[None]:
         # A redelivery may finish the same record in the same batch, and DynamoDB takes a key once.
-        distinct = {mark.key: mark for mark in marks}
-        keys = list(distinct)
+        distinct = {mark.put.key: mark for mark in marks}
+        marked = list(distinct.values())
         try:
-            for index in await self._store.write(list(distinct.values())):
-                logger.warning("%s was not marked as done: DynamoDB was busy.", keys[index].pk)
+            for index in await self._store.write([mark.put for mark in marked]):
+                marked[index].warn("%s was not marked as done: DynamoDB was busy.")
         except CloudError as error:
-            for key in keys:
-                logger.warning("%s could not be marked as done: %s", key.pk, error)
-        except Exception:
-            # A defect, and nobody waits for this to hear of it.
-            logger.exception("%d records could not be marked as done.", len(keys))
+            for mark in marked:
+                mark.warn("%s could not be marked as done: %s", error)
+        except Exception as defect:
+            # Nobody waits for this to hear of it.
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"{len(marked)} records were not marked as done", "exception": defect}
+            )
         finally:
-            self._sent.difference_update(keys)
+            self._sent.difference_update(distinct)
         return [None] * len(marks)
 
 

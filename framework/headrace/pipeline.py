@@ -108,7 +108,6 @@ class Pipeline:
         self.tracer = safe(tracer)
         self._told = Guarded(observer)
         self._codecs: dict[str, Codec] = {}
-        self._handlers: dict[tuple[str, MessageType], Sequence[Handler]] = {}
         self._invoker = Invoker(service, resources)
         self._reads = SharedReads(ports.store)
         self._group = GroupCommit(
@@ -197,18 +196,10 @@ class Pipeline:
 
     def _takers(self, message: Message, delivery: Delivery) -> list[Handler]:
         """The handlers for a message; the one it was parked for, if it was replayed to that."""
-        of_type = self._of_type(delivery.queue, type(message))
+        of_type = self.service.handlers_for(delivery.queue, type(message))
         handlers = [handler for handler in of_type if handler.accepts(message)]
         consumer = noted(delivery, "consumer")
         return [h for h in handlers if h.consumer == consumer] or handlers
-
-    def _of_type(self, queue: str, cls: MessageType) -> Sequence[Handler]:
-        found = self._handlers.get((queue, cls))
-        if found is None:
-            # Once, as a service may have hundreds of handlers.
-            found = [each for each in self.service.handlers_of(queue) if cls in each.takes]
-            self._handlers[queue, cls] = found
-        return found
 
     async def flush(self) -> None:
         """Send what was handed over and not waited for: a host that may be frozen after its

@@ -135,7 +135,8 @@ class Bus(Protocol):
         ...
 
     async def require(self, bus: str) -> None:
-        """Raises `NotProvisioned` if there is no such bus. Ask before the first `put`."""
+        """Raises `NotProvisioned` if there is no such bus. Ask before the first `put`; one that was
+        there a minute ago may be taken to be there."""
         ...
 
 

@@ -7,11 +7,14 @@ what has failed once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -46,7 +49,12 @@ async def _again(
     stop: Callable[[int], bool],
     wait: Callable[[int, BaseException | None], float],
 ) -> T:
-    from tenacity import AsyncRetrying, retry_if_exception
+    try:
+        from tenacity import AsyncRetrying, retry_if_exception
+    except (ImportError, OSError):
+        # A bundle without it, or a process without files to open: what failed says more.
+        logger.exception("Nothing is tried again, since tenacity cannot be imported.")
+        raise failed.pop() from None
 
     async def attempt() -> T:
         if failed:

@@ -160,6 +160,7 @@ class Service:
         self.emits = frozenset(emits)
         self.group_commit = group_commit
         self._handlers: dict[str, Handler] = {}
+        self._by_type: dict[tuple[str, MessageType], tuple[Handler, ...]] = {}
         self._codecs: dict[tuple[MessageType, ...], Codec] = {}
         if self.emits and self.table is None:
             raise NoTable(
@@ -208,6 +209,7 @@ class Service:
             _check_name("handler", handler_name)
             self._refuse_taken(handler_name, function)
             signature = _Signature(function, types, self.resources, frame.f_locals)
+            self._by_type.clear()
             self._handlers[handler_name] = Handler(
                 name=handler_name,
                 service=self.name,
@@ -248,6 +250,7 @@ class Service:
             self._refuse_taken(handler.name, handler.function)
         for cls in handler.takes:
             self._refuse_unfit(cls, None)
+        self._by_type.clear()
         self._handlers[handler.name] = handler
 
     @property
@@ -265,6 +268,15 @@ class Service:
         that was mapped to its Lambda function by hand, may bring whatever it handles."""
         own = tuple(handler for handler in self.handlers if handler.queue == queue)
         return own or self.handlers
+
+    def handlers_for(self, queue: str, cls: MessageType) -> tuple[Handler, ...]:
+        """Those of a queue's handlers that take messages of this type, whatever is in them."""
+        found = self._by_type.get((queue, cls))
+        if found is None:
+            # Once, as a service may have hundreds of handlers.
+            found = tuple(each for each in self.handlers_of(queue) if cls in each.takes)
+            self._by_type[queue, cls] = found
+        return found
 
     def codec(self, queue: str) -> Codec:
         """What decodes the messages of one of this service's queues."""

@@ -87,3 +87,12 @@ def test_what_succeeds_at_once_never_needs_tenacity() -> None:
     """Its import is a part of every cold start."""
     ends = "import sys, headrace.hosts.lambda_; sys.exit('tenacity' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", ends], check=False).returncode == 0
+
+
+async def test_where_tenacity_cannot_be_imported_the_error_is_that_of_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tenacity", None)
+    call = Failing(ConnectionError("first"))
+    with pytest.raises(ConnectionError, match="first"):
+        await call.retried()

@@ -47,14 +47,18 @@ def write_bodies(client: AioBaseClient, operations: Iterable[str]) -> None:
         client.meta.events.register(f"before-call.{service}.{operation}", _give)
 
 
-def _take(params: dict[str, Any], context: dict[str, Any], **_: Any) -> Any:
+def _take(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> Any:
+    if any(name not in params for name in model.idempotent_members):
+        # botocore makes up a token, once this has been.
+        return None
     try:
         context[_BODY] = orjson.dumps(params, _encoded, orjson.OPT_PASSTHROUGH_DATETIME)
     except TypeError:
         # What orjson refuses, such as half of a surrogate pair or a set, botocore has its own way
         # with, and the service its own answer.
         return None
-    # What the rules for endpoints ask about is still there, and says nothing.
+    # The rules for endpoints look for the tables in it. Only what they read off ARNs is lost, and
+    # headrace's tables go by their names.
     return {name: _emptied(value) for name, value in params.items()}
 
 

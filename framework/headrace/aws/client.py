@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from headrace.aws.bodies import OF_DYNAMODB, OF_EVENTS, OF_SQS, write_bodies
 from headrace.aws.config import AwsConfig
@@ -43,8 +43,6 @@ _CONNECTIONS: Final = 128
 """A pool that is full makes a call wait without a limit, and every poller keeps one connection
 for 20 s. Connections are opened when they are needed, so a high number costs nothing."""
 
-
-_USER_AGENT: Final = "lib/headrace"
 
 _AT_ONCE: Final = ("sqs", "events", "dynamodb")
 """The clients that every service needs. Opening one reads a service model, which is most of a cold
@@ -121,12 +119,12 @@ async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
     In turn, because what costs here is reading service models, which blocks the loop; the one
     thing worth waiting for, the credentials, is fetched once and before.
     """
-    session, region = _session(config)
-    has_credentials = await session.get_credentials() is not None
+    origin = _origin(config)
+    has_credentials = await origin.session.get_credentials() is not None
     async with AsyncExitStack() as stack:
 
         async def opened(service: str) -> Any:
-            opening = _client(session, service, region, config, has_credentials)
+            opening = _client(origin, service, config, has_credentials)
             return await stack.enter_async_context(opening)
 
         sqs, events, dynamodb = [await opened(service) for service in _AT_ONCE]
@@ -139,38 +137,51 @@ async def open_clients(config: AwsConfig) -> AsyncIterator[Clients]:
 @asynccontextmanager
 async def open_client(service: str, config: AwsConfig) -> AsyncIterator[Any]:
     """One client alone, as `open_clients` opens them: for what is asked now and then."""
-    session, region = _session(config)
-    has_credentials = await session.get_credentials() is not None
-    async with _client(session, service, region, config, has_credentials) as client:
+    origin = _origin(config)
+    has_credentials = await origin.session.get_credentials() is not None
+    async with _client(origin, service, config, has_credentials) as client:
         yield client
 
 
-def _session(config: AwsConfig) -> tuple[AioSession, str]:
+class _Origin(NamedTuple):
+    """Where calls come from."""
+
+    session: AioSession
+    region: str
+    user_agent: str
+
+
+def _origin(config: AwsConfig) -> _Origin:
     from aiobotocore.session import get_session
 
     session = get_session()
     if all(map(config.is_local, _AT_ONCE)):
         # Nobody answers for the instance's role on a laptop; asking costs seconds.
         session.get_component("credential_provider").remove("iam-role")
-    return session, _region(config, session)
+    user_agent = session.user_agent()
+    if app := session.get_config_variable("user_agent_appid"):
+        user_agent += f" app/{app}"
+    # botocore adds this to whichever user agent it is given.
+    session.user_agent_extra = "lib/headrace"
+    return _Origin(session, _region(config, session), user_agent)
 
 
 def _client(
-    session: AioSession, service: str, region: str, config: AwsConfig, has_credentials: bool
+    origin: _Origin, service: str, config: AwsConfig, has_credentials: bool
 ) -> AbstractAsyncContextManager[Any]:
     dummies = config.is_local(service) and not has_credentials
     key, secret = LOCAL_CREDENTIALS if dummies else (None, None)
     endpoint = config.endpoints.get(service)
     # aiobotocore reads the certificates of all authorities for an emulator without TLS, too.
     without_tls = endpoint is not None and endpoint.startswith("http://")
-    return session.create_client(
+    return origin.session.create_client(
         service,
-        region_name=region,
+        region_name=origin.region,
         endpoint_url=endpoint,
         verify=False if without_tls else None,
         aws_access_key_id=key,
         aws_secret_access_key=secret,
-        config=_settings(service, f"{session.user_agent()} {_USER_AGENT}"),
+        config=_settings(service, origin.user_agent),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace.aws.config import AwsConfig, place
 from headrace.aws.faults import retryable_entry, translated
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from types_aiobotocore_events.type_defs import PutEventsRequestEntryTypeDef
 
 
+_SEEN_FOR: Final = 60.0
+"""Seconds for which a bus that was there is taken to be there: who sends one event at a time would
+ask as often as it sends."""
+
+
 class EventBridgeBus:
     """`headrace.ports.Bus` on EventBridge's rules bus. One `put` is one `PutEvents`."""
 
@@ -21,7 +27,7 @@ class EventBridgeBus:
         self._client = client
         self._config = config
         self._place = place(client)
-        self._known: set[str] = set()
+        self._seen: dict[str, float] = {}
 
     async def put(self, bus: str, entries: Sequence[BusEntry]) -> list[EntryFailure]:
         name = self._config.physical_bus(bus)
@@ -46,12 +52,12 @@ class EventBridgeBus:
 
     async def require(self, bus: str) -> None:
         name = self._config.physical_bus(bus)
-        if name in self._known:
+        now = asyncio.get_running_loop().time()
+        if now - self._seen.get(name, -_SEEN_FOR) < _SEEN_FOR:
             return
         with translated("DescribeEventBus", f"bus '{name}'", self._place):
             await self._client.describe_event_bus(Name=name)
-        # Whoever sends one event at a time would ask as often as it sends.
-        self._known.add(name)
+        self._seen[name] = now
 
 
 def _request_entry(entry: BusEntry, bus: str) -> PutEventsRequestEntryTypeDef:

@@ -140,10 +140,15 @@ def _packages(requirements: str, runtime: Runtime, models: Collection[str], cach
     return path
 
 
+_LATER: Final = {"tenacity": "headrace.retrying"}
+"""What is imported only once something has failed, and is needed then."""
+
+
 def _require_foreign(own: Program, kept: Path, locks: Iterable[Path]) -> None:
     with ZipFile(kept) as archive:
         tops = {name.partition("/")[0].partition(".")[0] for name in archive.namelist()}
-    for package, importer in own.foreign.items():
+    later = {package: by for package, by in _LATER.items() if by in own.modules}
+    for package, importer in {**own.foreign, **later}.items():
         if package not in tops | _PROVIDED:
             raise ConfigurationError(
                 f"{importer} imports {package}, and the lock has no such package "

@@ -13,6 +13,8 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from headrace.aws.bodies import OF_DYNAMODB, OF_EVENTS, OF_SQS, write_bodies
+from headrace.aws.client import open_clients
+from headrace.aws.config import AwsConfig
 
 ITEM = {
     "pk": {"S": "order#ä\u2028\U0001f375"},
@@ -172,3 +174,24 @@ async def test_the_callers_request_stays_as_it_is() -> None:
     params = {"TableName": "orders", "Item": dict(ITEM)}
     await sent("dynamodb", "put_item", params, own=True)
     assert params == {"TableName": "orders", "Item": ITEM}
+
+
+async def test_a_token_that_botocore_would_make_up_is_still_made_up() -> None:
+    params = {"TransactItems": [{"Put": {"TableName": "orders", "Item": KEY}}]}
+    request = await sent("dynamodb", "transact_write_items", params, own=True)
+    assert json.loads(request.body)["ClientRequestToken"]
+
+
+async def test_the_user_agent_names_headrace_and_the_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SDK_UA_APP_ID", "shop")
+    config = AwsConfig.from_environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    async with open_clients(config) as clients:
+        clients.dynamodb.meta.events.register("before-send.dynamodb", _stop)
+        with pytest.raises(Sent) as stopped:
+            await clients.dynamodb.put_item(TableName="orders", Item={})
+    agent = str(stopped.value.headers["user-agent"], "ascii")
+    assert agent.startswith("aiobotocore/")
+    assert agent.endswith(" app/shop lib/headrace")
+    assert agent.count("botocore/") == 2  # the end of aiobotocore/… is the other
