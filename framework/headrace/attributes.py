@@ -15,6 +15,7 @@ from uuid import UUID
 from pydantic import AnyUrl, BaseModel
 
 from headrace.ports import AttributeValue, Item
+from headrace.text import text_size
 
 MAX_DIGITS = 38
 """DynamoDB keeps numbers exactly up to this many significant digits."""
@@ -114,11 +115,6 @@ def size_of(item: Item) -> int:
             else:
                 size += _value_size(value)
     return size
-
-
-def text_size(text: str) -> int:
-    """Bytes of a text as UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _number(value: int | float | Decimal) -> str:

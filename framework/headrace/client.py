@@ -37,7 +37,8 @@ async def send(
     it, without metadata, so it has the id that EventBridge gives it.
 
     Raises `TooLarge` and, for a bus that does not exist, `NotProvisioned` before anything is
-    sent, and `NotSent` after everything was tried.
+    sent, and `NotSent` after everything was tried. A bus that was there is asked for again after a
+    minute.
     """
     outgoing = _sealed(ports, messages, ids)
     for message in outgoing:

@@ -14,12 +14,12 @@ from uuid import UUID
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from headrace.attributes import dump, dump_fields, load_item, size_of, text_size
+from headrace.attributes import dump, dump_fields, load_item, size_of
 from headrace.errors import DefinitionError, HeadraceError, TooLarge
 from headrace.events import Message, refusing_keywords
 from headrace.limits import DYNAMODB_ITEM_BYTES, PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from headrace.ports import Item, ItemKey
-from headrace.text import shown
+from headrace.text import shown, text_size
 
 DEFAULT_SORT_KEY = "-"
 VERSION_ATTRIBUTE = "_version"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from headrace.attributes import size_of, text_size
+from headrace.attributes import size_of
 from headrace.coalesce import Coalescer
 from headrace.errors import (
     CancellationReason,
@@ -27,6 +27,7 @@ from headrace.errors import (
 )
 from headrace.limits import TRANSACTION_ACTIONS, TRANSACTION_BYTES
 from headrace.ports import Action, Check, Delete, ItemKey, Put, Randomness, Store, Update
+from headrace.text import text_size
 from headrace.transaction import MUST_NOT_EXIST, rests_on_version
 
 _BYTES_PER_ACTION: Final = TRANSACTION_BYTES // TRANSACTION_ACTIONS

@@ -14,7 +14,6 @@ from functools import partial
 from math import ceil
 from typing import TypeVar
 
-from headrace.attributes import text_size
 from headrace.coalesce import Coalescer
 from headrace.entries import answers
 from headrace.envelope import Cancellation, Metadata, Outgoing, queue_body, seal
@@ -30,6 +29,7 @@ from headrace.limits import (
 from headrace.observer import Guarded, Observer
 from headrace.ports import BusEntry, Ports, QueueEntry
 from headrace.retrying import after, retried
+from headrace.text import text_size
 from headrace.transaction import Scheduled
 
 EntryT = TypeVar("EntryT", BusEntry, QueueEntry)

@@ -1,8 +1,8 @@
 """Trying again. tenacity decides when; a call that succeeds at once never gets to it.
 
-What tenacity prepares for each call costs more than all else that headrace does for a message
-(`python -m benchmarks.side.profile`), and its import is a part of every cold start. So it sees only
-what has failed once.
+What tenacity prepares for a call, it prepares for one that succeeds, too; twice for a message, that
+was the most expensive single thing that headrace did, and its import a part of every cold start. So
+it sees only what has failed once.
 """
 
 from __future__ import annotations

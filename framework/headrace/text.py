@@ -18,6 +18,11 @@ def xml_legal(json: str) -> str:
     return json.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
+def text_size(text: str) -> int:
+    """Bytes of a text as UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def shown(text: str) -> str:
     """Text that can be written as UTF-8, and only its two ends if there is too much of it.
 

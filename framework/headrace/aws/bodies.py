@@ -1,10 +1,13 @@
 """The requests of what is called for each message, written by orjson.
 
 botocore walks a request by its model, one attribute value after the other, to make of it what it
-is already: the adapters spell it as the service takes it. For the items of a commit that walk costs
-more than anything that headrace does itself. So botocore is given a request with nothing in it, and
-the body takes the place of what it makes of that, before it is signed. All else of a call remains
-botocore's: endpoint, headers, signature, retries, errors.
+is already: the adapters spell it as the service takes it. So botocore is given a request with
+nothing in it, and the body takes the place of what it makes of that, before it is signed. All else
+of a call remains botocore's: endpoint, headers, signature, retries, errors. What that saves is a
+part of what `tuned_loop` does beside `bare_loop` (`make bench-quick`).
+
+A value of the wrong type is not refused here. Nothing in headrace makes one; DynamoDB answers for
+what `tx.write` was given.
 
 Both hooks are events that botocore documents: `provide-client-params`, which sees the parameters
 and returns those that count, and `before-call`, which sees the request that was made of them.
